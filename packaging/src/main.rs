@@ -1,3 +1,9 @@
-//! `cargo xtask`.
+//! `cargo xtask`: sets up, builds, tests and demonstrates slurm-nvlink.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    packaging::main()
+}

