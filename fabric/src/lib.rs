@@ -11,6 +11,7 @@ pub mod names;
 #[cfg(feature = "nvml")]
 #[expect(unsafe_code, reason = "calls the NVML library's fabric query, which no safe layer wraps")]
 pub mod nvml;
+pub mod placement;
 pub mod reading;
 pub mod report;
 pub mod sizes;

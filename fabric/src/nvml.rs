@@ -124,22 +124,24 @@ fn read_gpu(nvml: &Nvml, index: u32) -> Result<GpuReading, NvmlError> {
 /// What one version of the query gave.
 enum Answer {
     Fabric(GpuFabric),
-    /// The driver does not know this version: try the one before.
-    OlderDriver,
+    /// The driver does not have this version: try the one before. Holds the return code, if it was asked.
+    OlderDriver(Option<u32>),
     /// The GPU has no fabric.
     NoFabric,
 }
 
 /// Asks with version 3, then 2, then 1. An error is NVML's return code.
 fn read_fabric(nvml: &Nvml, device: &Device<'_>) -> Result<Option<GpuFabric>, u32> {
+    let mut refusal = None;
     for query in [query_v3, query_v2, query_v1] {
         match query(nvml, device)? {
             Answer::Fabric(fabric) => return Ok(Some(fabric)),
             Answer::NoFabric => return Ok(None),
-            Answer::OlderDriver => {}
+            Answer::OlderDriver(code) => refusal = code.or(refusal),
         }
     }
-    Ok(None)
+    // A driver that has the query but takes none of its versions is a fault, not a tray without fabric.
+    refusal.map_or(Ok(None), Err)
 }
 
 /// Sorts a return code; the query's structure is filled in only with `Ok(None)`.
@@ -148,13 +150,16 @@ fn sort(code: u32) -> Result<Option<Answer>, u32> {
         SUCCESS => Ok(None),
         NOT_SUPPORTED => Ok(Some(Answer::NoFabric)),
         // Drivers older than a structure's version say mismatch, some say invalid argument.
-        ARGUMENT_VERSION_MISMATCH | INVALID_ARGUMENT | FUNCTION_NOT_FOUND => Ok(Some(Answer::OlderDriver)),
+        ARGUMENT_VERSION_MISMATCH | INVALID_ARGUMENT => Ok(Some(Answer::OlderDriver(Some(code)))),
+        FUNCTION_NOT_FOUND => Ok(Some(Answer::OlderDriver(None))),
         other => Err(other),
     }
 }
 
 fn query_v3(nvml: &Nvml, device: &Device<'_>) -> Result<Answer, u32> {
-    let Ok(query) = nvml.lib().nvmlDeviceGetGpuFabricInfoV.as_ref() else { return Ok(Answer::OlderDriver) };
+    let Ok(query) = nvml.lib().nvmlDeviceGetGpuFabricInfoV.as_ref() else {
+        return Ok(Answer::OlderDriver(None));
+    };
     let mut info = sys::nvmlGpuFabricInfo_v3_t {
         version: VERSION_3,
         clusterUuid: [0; 16],
@@ -181,7 +186,9 @@ fn query_v3(nvml: &Nvml, device: &Device<'_>) -> Result<Answer, u32> {
 }
 
 fn query_v2(nvml: &Nvml, device: &Device<'_>) -> Result<Answer, u32> {
-    let Ok(query) = nvml.lib().nvmlDeviceGetGpuFabricInfoV.as_ref() else { return Ok(Answer::OlderDriver) };
+    let Ok(query) = nvml.lib().nvmlDeviceGetGpuFabricInfoV.as_ref() else {
+        return Ok(Answer::OlderDriver(None));
+    };
     let mut info = sys::nvmlGpuFabricInfo_v2_t {
         version: VERSION_2,
         clusterUuid: [0; 16],
@@ -208,7 +215,9 @@ fn query_v2(nvml: &Nvml, device: &Device<'_>) -> Result<Answer, u32> {
 }
 
 fn query_v1(nvml: &Nvml, device: &Device<'_>) -> Result<Answer, u32> {
-    let Ok(query) = nvml.lib().nvmlDeviceGetGpuFabricInfo.as_ref() else { return Ok(Answer::OlderDriver) };
+    let Ok(query) = nvml.lib().nvmlDeviceGetGpuFabricInfo.as_ref() else {
+        return Ok(Answer::OlderDriver(None));
+    };
     let mut info = sys::nvmlGpuFabricInfo_t { clusterUuid: [0; 16], status: 0, cliqueId: 0, state: 0 };
     // SAFETY: the handle is only passed back to the library that gave it, while `device` borrows the initialised `Nvml`.
     let handle = unsafe { device.handle() };

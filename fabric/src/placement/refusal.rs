@@ -58,7 +58,10 @@ impl fmt::Display for Refusal {
                  {best_unhealthy} drained or down"
             ),
             Self::RequiredTraysApart { required } => {
-                write!(f, "the {required} required trays are not in one NVLink partition, though the job fits one")
+                write!(
+                    f,
+                    "the {required} required trays are not in one NVLink partition, though the job fits one"
+                )
             }
             Self::TooFewFreeToSpan { wanted, partitions, best_free } => write!(
                 f,

@@ -57,7 +57,10 @@ fn next(open: &[Room], left: u32) -> usize {
         .enumerate()
         .filter(|(_, room)| room.segments >= left)
         .min_by_key(|(_, room)| (room.free, room.partition));
-    let takes_most =
-        || open.iter().enumerate().max_by_key(|(_, room)| (room.segments, std::cmp::Reverse((room.free, room.partition))));
+    let takes_most = || {
+        open.iter()
+            .enumerate()
+            .max_by_key(|(_, room)| (room.segments, std::cmp::Reverse((room.free, room.partition))))
+    };
     takes_all.or_else(takes_most).map_or(0, |(index, _)| index)
 }

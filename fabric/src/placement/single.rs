@@ -16,7 +16,10 @@ pub(super) fn candidates(partitions: &[Partition], request: &Request) -> Result<
         return Err(refusal(partitions, request));
     }
     fitting.sort_by_key(|&i| (partitions[i].weight, partitions[i].free, i));
-    Ok(fitting.into_iter().map(|partition| candidate(vec![Share { partition, trays: request.trays }])).collect())
+    Ok(fitting
+        .into_iter()
+        .map(|partition| candidate(vec![Share { partition, trays: request.trays }]))
+        .collect())
 }
 
 fn refusal(partitions: &[Partition], request: &Request) -> Refusal {

@@ -54,7 +54,10 @@ fn assert_sound(partitions: &[Partition], request: &Request, found: &[Candidate]
         assert_eq!(total, request.trays, "{partitions:?} {request:?} {way:?}: wrong size");
         assert!(way.shares.windows(2).all(|w| w[0].partition < w[1].partition), "{way:?}: not ordered");
         for share in &way.shares {
-            assert!(share.trays >= 1 && share.trays <= partitions[share.partition].free, "{way:?}: more than free");
+            assert!(
+                share.trays >= 1 && share.trays <= partitions[share.partition].free,
+                "{way:?}: more than free"
+            );
         }
         match request.segment.filter(|s| s.get() < request.trays) {
             Some(segment) => {
@@ -64,7 +67,11 @@ fn assert_sound(partitions: &[Partition], request: &Request, found: &[Candidate]
                 }
             }
             None if request.trays <= largest => {
-                assert_eq!(way.shares.len(), 1, "{partitions:?} {request:?} {way:?}: split though it fits one");
+                assert_eq!(
+                    way.shares.len(),
+                    1,
+                    "{partitions:?} {request:?} {way:?}: split though it fits one"
+                );
             }
             None => {}
         }
@@ -80,12 +87,17 @@ fn every_small_state_gives_a_sound_answer_or_a_justified_refusal() {
         for trays in 1..=total + 1 {
             match candidates(partitions, &job(trays)) {
                 Ok(found) => assert_sound(partitions, &job(trays), &found),
-                Err(_) if trays <= largest => assert!(most_free < trays, "{partitions:?} {trays}: refused though free"),
+                Err(_) if trays <= largest => {
+                    assert!(most_free < trays, "{partitions:?} {trays}: refused though free")
+                }
                 Err(_) => {
                     // The fewest partitions by healthy trays do not have the trays free.
                     let free: u32 = partitions.iter().map(|p| p.free).sum();
                     let healthy: u32 = partitions.iter().map(|p| p.healthy).sum();
-                    assert!(free < trays || free < healthy, "{partitions:?} {trays}: refused though all is free");
+                    assert!(
+                        free < trays || free < healthy,
+                        "{partitions:?} {trays}: refused though all is free"
+                    );
                 }
             }
             for segment in 1..trays {
@@ -99,7 +111,10 @@ fn every_small_state_gives_a_sound_answer_or_a_justified_refusal() {
                             .map(|p| if spread { (p.free / segment).min(1) } else { p.free / segment })
                             .sum();
                         let fits_one = request.trays == segment && most_free >= segment;
-                        assert!(room < request.trays / segment && !fits_one, "{partitions:?} {request:?}: refused");
+                        assert!(
+                            room < request.trays / segment && !fits_one,
+                            "{partitions:?} {request:?}: refused"
+                        );
                     }
                 }
             }
@@ -202,8 +217,13 @@ fn no_partitions_at_all_is_a_refusal() {
 fn any_partition() -> impl Strategy<Value = Partition> {
     (1u32..=72).prop_flat_map(|trays| {
         (0..=trays).prop_flat_map(move |healthy| {
-            (0..=healthy, 1u64..4)
-                .prop_map(move |(free, weight)| Partition { trays, healthy, free, required: 0, weight })
+            (0..=healthy, 1u64..4).prop_map(move |(free, weight)| Partition {
+                trays,
+                healthy,
+                free,
+                required: 0,
+                weight,
+            })
         })
     })
 }

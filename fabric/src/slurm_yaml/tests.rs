@@ -171,7 +171,7 @@ fn what_ends_slurmctld_is_refused_with_its_line() {
     ] {
         assert_eq!(fault(&text), error, "{text}");
     }
-    assert!(fault("- topology: [\n").starts_with("line 2: not valid YAML: "), "{}", fault("- topology: [\n"));
+    assert!(fault("- topology: [\n").starts_with("line 1: not valid YAML: "), "{}", fault("- topology: [\n"));
 }
 
 #[test]
