@@ -1,0 +1,300 @@
+//! Settings: `/etc/slurm-nvlink/imex.toml`, optional, every key optional.
+//!
+//! All faults of a file are collected, each with its key, so that one look at `imex-prolog check-config` shows them
+//! all. The file names programs that root runs: it must belong to root and be closed to writing by others.
+#![forbid(unsafe_code)]
+
+mod faults;
+
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+/// Largest settings file that is read, in bytes.
+const LEN_MAX: usize = 64 << 10;
+
+/// The settings cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read, or not safely.
+    #[error("cannot use the settings file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: crate::secure_fs::FsError,
+    },
+    /// Every fault that was found in it.
+    #[error("{path} has {} fault(s): {}", faults.len(), faults.join("; "))]
+    Faults {
+        /// The file.
+        path: PathBuf,
+        /// One line each, beginning with the key where there is one.
+        faults: Vec<String>,
+    },
+}
+
+/// What is done for jobs at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// One IMEX domain for each whole-node job and NVLink partition.
+    PerJob,
+    /// Nothing is begun; what was begun before is still ended.
+    Off,
+}
+
+/// What is done for a job that has only one tray in an NVLink partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SingleTray {
+    /// A domain of one: fabric memory handles work inside the tray, the channel exists.
+    Start,
+    /// No daemon and no channel.
+    Skip,
+}
+
+/// IMEX_WAIT_FOR_QUORUM of the daemon (IMEX guide: config).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quorum {
+    /// Never waits.
+    None,
+    /// After an unclean end waits for the earlier importers; the vendor's default.
+    Recovery,
+}
+
+/// How a job's IMEX channel number is chosen. It must be the same on all trays of the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChannelPolicy {
+    /// `number` for every job.
+    Fixed,
+    /// `1 + job id modulo (count - 1)`.
+    ByJob,
+}
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// What is done for jobs at all.
+    pub mode: Mode,
+    /// What is done for a domain of one tray.
+    pub single_tray: SingleTray,
+    /// GPUs that a tray must have; 0 takes whatever NVML counts.
+    pub gpus_per_tray: u32,
+    /// The IMEX daemon.
+    pub daemon: Daemon,
+    /// The IMEX channel.
+    pub channel: ChannelSettings,
+    /// Bounds of every wait.
+    pub deadlines: Deadlines,
+}
+
+/// The IMEX daemon and its control tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Daemon {
+    /// `nvidia-imex`.
+    pub program: PathBuf,
+    /// `nvidia-imex-ctl`.
+    pub control: PathBuf,
+    /// Port for peers.
+    pub server_port: u16,
+    /// Port of the command service; peers must reach it too.
+    pub command_port: u16,
+    /// Wait for earlier importers.
+    pub quorum: Quorum,
+    /// IMEX_NODE_DISCONNECTED_GRACE_TIME in seconds; -1 waits for ever.
+    pub disconnect_grace_seconds: i64,
+    /// LOG_LEVEL, 0 (off) to 4 (info).
+    pub log_level: u8,
+    /// Daemon log files of ended jobs that are kept.
+    pub log_files_kept: u32,
+}
+
+/// The IMEX channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChannelSettings {
+    /// How the number is chosen.
+    pub policy: ChannelPolicy,
+    /// The number under the policy `fixed`.
+    pub number: u32,
+    /// The driver's NVreg_ImexChannelCount.
+    pub count: u32,
+}
+
+/// Bounds, all in whole seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Deadlines {
+    /// From the start of the prolog until the whole domain is ready. Cut to stay below slurmd's own timeout.
+    pub ready_seconds: u64,
+    /// For an NVML reading that is still in progress.
+    pub fabric_seconds: u64,
+    /// For the names of all members.
+    pub resolve_seconds: u64,
+    /// After a peer that had been connected is lost, until the domain is given up.
+    pub peer_lost_seconds: u64,
+    /// For one call of the control tool.
+    pub control_call_seconds: u64,
+    /// From SIGTERM to the daemon until SIGKILL.
+    pub stop_seconds: u64,
+    /// For the tray lock, on top of what its holder may need.
+    pub lock_seconds: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::PerJob,
+            single_tray: SingleTray::Start,
+            gpus_per_tray: 0,
+            daemon: Daemon::default(),
+            channel: ChannelSettings::default(),
+            deadlines: Deadlines::default(),
+        }
+    }
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            program: PathBuf::from("/usr/bin/nvidia-imex"),
+            control: PathBuf::from("/usr/bin/nvidia-imex-ctl"),
+            server_port: 50_000,
+            command_port: 50_005,
+            quorum: Quorum::Recovery,
+            disconnect_grace_seconds: -1,
+            log_level: 4,
+            log_files_kept: 32,
+        }
+    }
+}
+
+impl Default for ChannelSettings {
+    fn default() -> Self {
+        Self { policy: ChannelPolicy::Fixed, number: 0, count: 2048 }
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            ready_seconds: 150,
+            fabric_seconds: 10,
+            resolve_seconds: 15,
+            peer_lost_seconds: 15,
+            control_call_seconds: 6,
+            stop_seconds: 30,
+            lock_seconds: 60,
+        }
+    }
+}
+
+impl Deadlines {
+    /// [`Deadlines::ready_seconds`] as a span.
+    #[must_use]
+    pub fn ready(&self) -> Duration {
+        Duration::from_secs(self.ready_seconds)
+    }
+
+    /// The longest that another prolog or epilog may rightly hold the tray lock, and a margin.
+    #[must_use]
+    pub fn epilog_lock(&self) -> Duration {
+        Duration::from_secs(self.lock_seconds.saturating_add(self.stop_seconds))
+    }
+}
+
+impl ChannelSettings {
+    /// The channel number of a job.
+    #[must_use]
+    pub fn number_for(&self, job: u32) -> u32 {
+        match self.policy {
+            ChannelPolicy::Fixed => self.number,
+            // `count` is at least 2 under this policy: `Settings::faults`.
+            ChannelPolicy::ByJob => 1 + job % self.count.saturating_sub(1).max(1),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the file at `path`; an absent file or directory gives the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when it is there but cannot be used.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let fault = |source| ConfigError::Read { path: path.to_owned(), source };
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
+        else {
+            return Ok(Self::default());
+        };
+        if !parent.exists() {
+            return Ok(Self::default());
+        }
+        let dir = crate::secure_fs::Dir::open(parent).map_err(fault)?;
+        let Some(bytes) = dir.read(name, LEN_MAX).map_err(fault)? else { return Ok(Self::default()) };
+        Self::parse(&String::from_utf8_lossy(&bytes))
+            .map_err(|faults| ConfigError::Faults { path: path.to_owned(), faults })
+    }
+
+    /// Reads settings from their text.
+    ///
+    /// # Errors
+    /// Every fault of it, one line each.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
+        faults::parse(text)
+    }
+
+    /// The settings as a complete settings file.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        // Every part has a TOML form; the test of the defaults would show one that lost it.
+        toml::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_their_text_is_read_back() {
+        let settings = Settings::default();
+        assert_eq!(Settings::parse(&settings.to_text()), Ok(settings.clone()));
+        assert_eq!(Settings::parse(""), Ok(settings));
+    }
+
+    #[test]
+    fn a_file_changes_only_what_it_names() {
+        let settings = Settings::parse("mode = \"off\"\n[daemon]\nserver_port = 51000\n").unwrap();
+        assert_eq!((settings.mode, settings.daemon.server_port), (Mode::Off, 51_000));
+        assert_eq!(settings.daemon.command_port, 50_005);
+    }
+
+    #[test]
+    fn the_channel_by_job_is_never_0_and_below_the_count() {
+        let channel = ChannelSettings { policy: ChannelPolicy::ByJob, number: 0, count: 4 };
+        let numbers: Vec<u32> = (0..7).map(|job| channel.number_for(job)).collect();
+        assert_eq!(numbers, [1, 2, 3, 1, 2, 3, 1]);
+        assert_eq!(ChannelSettings::default().number_for(77), 0);
+    }
+
+    #[test]
+    fn an_absent_file_gives_defaults_and_one_that_others_may_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("imex.toml");
+        assert_eq!(Settings::load(&path).unwrap(), Settings::default());
+        assert_eq!(Settings::load(&temp.path().join("no/imex.toml")).unwrap(), Settings::default());
+        std::fs::write(&path, "mode = \"off\"\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(Settings::load(&path).unwrap().mode, Mode::Off);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(matches!(Settings::load(&path), Err(ConfigError::Read { .. })));
+    }
+}

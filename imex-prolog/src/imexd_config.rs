@@ -1,0 +1,99 @@
+//! The daemon's two files for one job: its complete configuration and the nodes file.
+//!
+//! Keys after the IMEX guide, page "config". The file sets every key whose default could be changed by a site or differs
+//! between builds, so that a job's domain depends on nothing in `/etc/nvidia-imex`.
+#![forbid(unsafe_code)]
+
+use crate::config::{Daemon, Quorum};
+use crate::record::Member;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// File name of the configuration in the job's directory.
+pub const CONFIG_FILE: &str = "config.cfg";
+/// File name of the nodes file in the job's directory.
+pub const NODES_FILE: &str = "nodes.cfg";
+
+/// Text of the nodes file: one address a line; the line's position is the member's id.
+#[must_use]
+pub fn nodes_text(members: &[Member]) -> String {
+    members.iter().fold(String::new(), |mut text, member| {
+        text.push_str(&member.address.to_string());
+        text.push('\n');
+        text
+    })
+}
+
+/// Text of the configuration.
+///
+/// The command service listens on the tray's own address: on the loopback address alone `-q` works but the peers'
+/// `-N` does not (DRA driver PR 538), and on all interfaces it would be open to networks that need it not.
+#[must_use]
+pub fn config_text(daemon: &Daemon, own: IpAddr, nodes_file: &Path, log_file: &Path) -> String {
+    let quorum = match daemon.quorum {
+        Quorum::None => "NONE",
+        Quorum::Recovery => "RECOVERY",
+    };
+    let pairs: [(&str, String); 19] = [
+        ("LOG_LEVEL", daemon.log_level.to_string()),
+        ("LOG_FILE_NAME", log_file.display().to_string()),
+        ("STATS_FILE_NAME", log_file.display().to_string()),
+        ("LOG_APPEND_TO_LOG", "1".to_owned()),
+        ("LOG_FILE_MAX_SIZE", "64".to_owned()),
+        ("LOG_MAX_ROTATE_COUNT", "1".to_owned()),
+        ("LOG_USE_SYSLOG", "0".to_owned()),
+        ("DAEMONIZE", "0".to_owned()),
+        ("BIND_INTERFACE_IP", own.to_string()),
+        ("SERVER_PORT", daemon.server_port.to_string()),
+        ("IMEX_NODE_CONFIG_FILE", nodes_file.display().to_string()),
+        ("IMEX_WAIT_FOR_QUORUM", quorum.to_owned()),
+        ("IMEX_ENABLE_AUTH_ENCRYPTION", "0".to_owned()),
+        ("IMEX_CMD_ENABLED", "1".to_owned()),
+        ("IMEX_CMD_BIND_INTERFACE_IP", own.to_string()),
+        ("IMEX_CMD_PORT", daemon.command_port.to_string()),
+        ("IMEX_CMD_UNIX_DOMAIN_PATH", String::new()),
+        ("IMEX_NODE_DISCONNECTED_GRACE_TIME", daemon.disconnect_grace_seconds.to_string()),
+        ("NETWORK_INTERFACE", String::new()),
+    ];
+    let mut text = String::from("# Written by imex-prolog for one job; removed by imex-epilog.\n");
+    for (key, value) in pairs {
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(text, "{key}={value}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fabric::names::NodeName;
+
+    #[test]
+    fn the_nodes_file_has_one_address_a_line_in_member_order() {
+        let member = |node, address: &str| Member {
+            node: NodeName::new(node).unwrap(),
+            address: address.parse().unwrap(),
+        };
+        assert_eq!(nodes_text(&[member("b", "10.0.0.2"), member("a", "fd00::1")]), "10.0.0.2\nfd00::1\n");
+    }
+
+    #[test]
+    fn the_configuration_is_complete() {
+        let text = config_text(
+            &Daemon::default(),
+            "10.75.1.2".parse().unwrap(),
+            Path::new("/run/x/nodes.cfg"),
+            Path::new("/var/log/x.log"),
+        );
+        assert_eq!(
+            text,
+            "# Written by imex-prolog for one job; removed by imex-epilog.\n\
+             LOG_LEVEL=4\nLOG_FILE_NAME=/var/log/x.log\nSTATS_FILE_NAME=/var/log/x.log\nLOG_APPEND_TO_LOG=1\n\
+             LOG_FILE_MAX_SIZE=64\nLOG_MAX_ROTATE_COUNT=1\nLOG_USE_SYSLOG=0\nDAEMONIZE=0\nBIND_INTERFACE_IP=10.75.1.2\n\
+             SERVER_PORT=50000\nIMEX_NODE_CONFIG_FILE=/run/x/nodes.cfg\nIMEX_WAIT_FOR_QUORUM=RECOVERY\n\
+             IMEX_ENABLE_AUTH_ENCRYPTION=0\nIMEX_CMD_ENABLED=1\nIMEX_CMD_BIND_INTERFACE_IP=10.75.1.2\nIMEX_CMD_PORT=50005\n\
+             IMEX_CMD_UNIX_DOMAIN_PATH=\nIMEX_NODE_DISCONNECTED_GRACE_TIME=-1\nNETWORK_INTERFACE=\n"
+        );
+    }
+}
