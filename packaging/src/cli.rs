@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::workspace::Workspace;
-use crate::{artifacts, setup, test};
+use crate::{artifacts, cross, setup, test};
 
 /// Set up, build, test and demonstrate slurm-nvlink.
 #[derive(Parser)]
@@ -23,6 +23,11 @@ enum Command {
     Test(test::Options),
     /// Build the release artifacts and put them into target/stage.
     Build,
+    /// Build for aarch64 and test that under emulation.
+    Arm {
+        /// Run only the tests whose name contains this text.
+        filter: Option<String>,
+    },
     /// Install what the machine lacks for building and testing (by apt, as root).
     Setup,
 }
@@ -46,6 +51,12 @@ fn run(command: &Command) -> anyhow::Result<ExitCode> {
             setup::ensure()?;
             let staged = artifacts::build(&workspace)?;
             println!("staged in {}", staged.display());
+        }
+        Command::Arm { filter } => {
+            setup::ensure()?;
+            let outcome = cross::test(&workspace, filter.as_deref(), &workspace.fresh_log("arm")?)?;
+            println!("{}{}", outcome.failure_text(), outcome.counts());
+            return Ok(outcome.exit_code());
         }
         Command::Setup => setup::run(true)?,
     }

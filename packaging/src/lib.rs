@@ -13,10 +13,13 @@
 #![forbid(unsafe_code)]
 
 mod artifacts;
+mod cargo_test;
 mod child;
 mod cli;
 mod console;
+mod cross;
 mod libtest;
+mod outcome;
 mod setup;
 mod slurm;
 mod test;

@@ -2,19 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::{Options, Outcome};
-use crate::child::{self, Watch};
-use crate::console::Progress;
-use crate::libtest::Tally;
+use super::Options;
+use crate::cargo_test::{self, LIMIT};
+use crate::outcome::Outcome;
 use crate::workspace::Workspace;
-use crate::{artifacts, slurm};
+use crate::{artifacts, cross, slurm};
 
 /// One stage.
 pub(super) struct Stage {
@@ -27,9 +23,10 @@ pub(super) struct Stage {
 enum Kind {
     Format,
     Lint,
-    Build,
     Unit,
+    Build,
     Cases,
+    Arm,
 }
 
 /// In the order in which they run: what fails fastest comes first.
@@ -39,19 +36,23 @@ pub(super) const ALL: &[Stage] = &[
     Stage { name: "unit", kind: Kind::Unit },
     Stage { name: "build", kind: Kind::Build },
     Stage { name: "cases", kind: Kind::Cases },
+    Stage { name: "arm", kind: Kind::Arm },
 ];
 
 /// The integration test that boots clusters; it is a stage of its own.
 const CASES: &str = "cases";
 
 const QUICK: Duration = Duration::from_secs(60);
-const BUILD_AND_TEST: Duration = Duration::from_secs(20 * 60);
 
 impl Stage {
     /// Why the command line leaves this stage out, if it does.
     pub(super) fn left_out(&self, options: &Options) -> Option<&'static str> {
         match self.kind {
             Kind::Format | Kind::Lint if options.filter.is_some() => Some("a test filter was given"),
+            Kind::Arm if options.no_arm => Some("--no-arm was given"),
+            Kind::Arm if cfg!(target_arch = "aarch64") => {
+                Some("this machine is aarch64: the stages above ran on it")
+            }
             _ => None,
         }
     }
@@ -62,9 +63,10 @@ impl Stage {
     /// When it cannot run, which the caller counts as a failure.
     pub(super) fn run(&self, workspace: &Workspace, options: &Options) -> Result<Outcome> {
         let log = workspace.fresh_log(self.name)?;
+        let filter = options.filter.as_deref();
         let mut cargo = workspace.cargo();
         match self.kind {
-            Kind::Format => check(cargo.args(["fmt", "--all", "--check"]), &log, QUICK),
+            Kind::Format => cargo_test::check(cargo.args(["fmt", "--all", "--check"]), &log, QUICK),
             Kind::Lint => {
                 cargo.args([
                     "clippy",
@@ -76,72 +78,24 @@ impl Stage {
                     "warnings",
                 ]);
                 slurm::headers(&mut cargo)?;
-                check(&mut cargo, &log, BUILD_AND_TEST)
+                cargo_test::check(&mut cargo, &log, LIMIT)
             }
-            Kind::Build => artifacts::build(workspace).map(|_| Outcome::check(true, String::new())),
             Kind::Unit => {
                 cargo.args(["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins"]);
                 for name in workspace.integration_tests(CASES) {
                     cargo.args(["--test", name]);
                 }
                 slurm::headers(&mut cargo)?;
-                tests(&mut cargo, options, &log)
+                cargo_test::count(&mut cargo, filter, &log)
             }
+            Kind::Build => artifacts::build(workspace).map(|_| Outcome::check(true, String::new())),
             Kind::Cases => {
                 cargo.args(["test", "--workspace", "--locked", "--test", CASES]);
                 slurm::headers(&mut cargo)?;
                 cargo.env("SLURM_NVLINK_STAGE", workspace.stage());
-                tests(&mut cargo, options, &log)
+                cargo_test::count(&mut cargo, filter, &log)
             }
+            Kind::Arm => cross::test(workspace, filter, &log),
         }
-    }
-}
-
-/// A command whose success is the check.
-fn check(command: &mut Command, log: &Path, limit: Duration) -> Result<Outcome> {
-    let status = child::run(command, log, limit, &mut Progress::new())?;
-    Ok(Outcome::check(status.success(), fs::read_to_string(log)?))
-}
-
-/// A command that prints as `cargo test` does.
-pub(super) fn tests(command: &mut Command, options: &Options, log: &Path) -> Result<Outcome> {
-    if let Some(filter) = &options.filter {
-        command.args(["--", filter]);
-    }
-    let mut watch = Counting { tally: Tally::default(), progress: Progress::new() };
-    let status = child::run(command, log, BUILD_AND_TEST, &mut watch)?;
-    let mut tally = watch.tally;
-    tally.end(status.success());
-    if tally.passed == 0 && tally.failed == 0 && options.filter.is_none() {
-        bail!("`{}` ran no test", child::show(command));
-    }
-    let mut output = fs::read_to_string(log)?;
-    output.push_str("failed:\n");
-    for name in &tally.failures {
-        output.push_str(&format!("  {name}\n"));
-    }
-    Ok(Outcome { passed: tally.passed, failed: tally.failed, skipped: tally.skipped, output })
-}
-
-/// Counts tests and says when a binary has ended.
-struct Counting {
-    tally: Tally,
-    progress: Progress,
-}
-
-impl Watch for Counting {
-    fn line(&mut self, line: &str) {
-        if let Some(binary) = self.tally.line(line) {
-            let failed =
-                if binary.failed > 0 { format!(", {} FAILED", binary.failed) } else { String::new() };
-            if binary.passed + binary.failed > 0 {
-                self.progress.say(&format!("{}: {} passed{failed}", binary.name, binary.passed));
-            }
-        }
-        self.progress.line(line);
-    }
-
-    fn quiet(&mut self) {
-        self.progress.quiet();
     }
 }
