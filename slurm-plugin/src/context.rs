@@ -1,0 +1,146 @@
+//! What the plugin keeps for one topology, behind Slurm's `plugin_ctx`.
+//!
+//! ```text
+//! build ──> stock's shadow + our model    steering: our model answers what it owns, stock the rest
+//!       └─> stock's shadow alone          delegating: topology.conf, a faulty file, or not slurmctld
+//! ```
+
+use std::ffi::{CStr, c_char, c_int};
+
+use crate::abi::layout::Layout;
+use crate::abi::{TOPO_RC_ERROR, TOPO_RC_SUCCESS, node_record_t, topology_ctx_t, topology_eval_t};
+use crate::host::eval::Eval;
+use crate::host::node::{self, Node};
+use crate::host::shadow::Shadow;
+use crate::host::{config, memory, process};
+use crate::model::{Change, Model};
+use crate::place::{self, Outcome};
+use crate::{slurm_log, wall};
+
+/// One topology's state.
+pub(crate) struct Context {
+    /// Slurm's own model of the same blocks.
+    pub(crate) shadow: Shadow,
+    /// Our model, where we steer.
+    model: Option<Model>,
+    layout: Layout,
+}
+
+impl Context {
+    /// Builds both models. Faults in the configuration are all logged before stock, which may end the process on
+    /// them, gets to see it.
+    ///
+    /// # Errors
+    /// Stock's return code.
+    ///
+    /// # Safety
+    /// `tctx` is the argument of `topology_p_build_config`.
+    pub(crate) unsafe fn build(tctx: *mut topology_ctx_t, layout: Layout) -> Result<Self, c_int> {
+        // SAFETY: Slurm's context, by the caller's word.
+        let model = unsafe { build_model(tctx) };
+        // SAFETY: as above; the configuration lives until destroy_config.
+        let shadow = unsafe { Shadow::build(tctx) }?;
+        Ok(Self { shadow, model, layout })
+    }
+
+    /// Whether jobs are steered here.
+    pub(crate) fn steers(&self) -> bool {
+        self.model.is_some() && !wall::is_breached()
+    }
+
+    /// `topology_p_eval_nodes`.
+    ///
+    /// # Safety
+    /// `eval` is the argument of that function.
+    pub(crate) unsafe fn eval_nodes(&mut self, eval: *mut topology_eval_t) -> c_int {
+        if let Some(model) = self.model.as_ref().filter(|_| !wall::is_breached()) {
+            let layout = &self.layout;
+            let ours = wall::guard("topology_p_eval_nodes", || {
+                // SAFETY: Slurm's evaluation, by the caller's word; what is made of it ends with this closure.
+                unsafe { Eval::new(eval) }.map(|mut eval| place::evaluate(&mut eval, model, layout))
+            });
+            match ours.flatten() {
+                Some(Outcome::Answered(rc)) => return rc,
+                Some(Outcome::Delegated(why)) => slurm_log!(Debug, "left to Slurm's own evaluator: {why}"),
+                None => {}
+            }
+        }
+        // SAFETY: the evaluation is as Slurm passed it: ours put everything back.
+        unsafe { self.shadow.eval_nodes(eval) }
+    }
+
+    /// `topology_p_add_rm_node`. Stock forgets a node that is put where it already is (SchedMD/slurm pull request
+    /// 225), so it is asked only for real changes.
+    ///
+    /// # Safety
+    /// The arguments are those of that function.
+    pub(crate) unsafe fn add_rm_node(&mut self, node: *mut node_record_t, unit: *mut c_char) -> c_int {
+        if let Some(model) = &mut self.model {
+            let index = Node::new(node, self.layout.node).and_then(Node::index);
+            // SAFETY: NULL or a C string that lives during the call.
+            let block: Option<&CStr> = unsafe { memory::text(unit) };
+            if let Some(index) = index {
+                match model.change(index, block) {
+                    Change::None => return TOPO_RC_SUCCESS,
+                    Change::NoSuchBlock => return TOPO_RC_ERROR,
+                    Change::Needed => {}
+                }
+                // SAFETY: Slurm's arguments, passed on.
+                let rc = unsafe { self.shadow.add_rm_node(node, unit) };
+                if rc == TOPO_RC_SUCCESS {
+                    model.place(index, block);
+                }
+                return rc;
+            }
+            slurm_log!(
+                Error,
+                "a node record does not look as it should; jobs are left to Slurm's own evaluator"
+            );
+            self.model = None;
+        }
+        // SAFETY: Slurm's arguments, passed on.
+        unsafe { self.shadow.add_rm_node(node, unit) }
+    }
+}
+
+/// Our model of the blocks; None where jobs are left to stock.
+///
+/// # Safety
+/// As for [`Context::build`].
+unsafe fn build_model(tctx: *mut topology_ctx_t) -> Option<Model> {
+    // SAFETY: Slurm's context, by the caller's word.
+    let tctx = unsafe { &*tctx };
+    if !process::is_slurmctld() {
+        return None;
+    }
+    // SAFETY: NULL or a C string that lives with the context.
+    let name = unsafe { memory::text(tctx.name) }.map_or_else(|| "default".into(), CStr::to_string_lossy);
+    if tctx.config.is_null() {
+        slurm_log!(Info, "topology {name} is not from topology.yaml: jobs are left to Slurm's own evaluator");
+        return None;
+    }
+    // SAFETY: with topology.yaml a topology of this plugin has a block configuration.
+    let config = unsafe { config::read(tctx.config.cast()) };
+    match Model::build(&config, node::count()) {
+        Ok(model) => {
+            slurm_log!(
+                Info,
+                "topology {name}: jobs are steered into {} NVLink partitions of up to {} trays",
+                model.blocks.len(),
+                model.largest()
+            );
+            Some(model)
+        }
+        Err(faults) => {
+            for fault in &faults {
+                slurm_log!(Error, "topology {name}: {fault}");
+            }
+            slurm_log!(
+                Error,
+                "topology {name}: {} faults, listed above; it is left to Slurm's own topology/block",
+                faults.len()
+            );
+            None
+        }
+    }
+}

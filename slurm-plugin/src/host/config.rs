@@ -1,0 +1,68 @@
+//! The `block:` part of topology.yaml as Slurm's parser left it.
+
+use std::ffi::{CStr, CString, c_int};
+use std::ptr;
+use std::slice;
+
+use super::api::api;
+use super::bitmap::Bitmap;
+use super::{list, memory};
+use crate::abi::{slurm_conf_block_t, topology_block_config_t};
+use crate::config::{RawBlock, RawConfig};
+
+/// Copies the configuration.
+///
+/// # Safety
+/// `config` is a block configuration of Slurm that nobody changes during the call.
+pub(crate) unsafe fn read(config: *const topology_block_config_t) -> RawConfig {
+    // SAFETY: valid by the caller's word.
+    let config = unsafe { ptr::read(config) };
+    let count = usize::try_from(config.config_cnt).unwrap_or(0);
+    let blocks: &[slurm_conf_block_t] = if config.block_configs.is_null() {
+        &[]
+    } else {
+        // SAFETY: Slurm's parser allocates as many entries as it counts.
+        unsafe { slice::from_raw_parts(config.block_configs, count) }
+    };
+    let owned = |text: *mut std::ffi::c_char| -> Option<CString> {
+        // SAFETY: the parser leaves NULL or C strings that live with the configuration.
+        unsafe { memory::text(text) }.map(CStr::to_owned)
+    };
+    RawConfig {
+        // SAFETY: the parser makes this a list of int*.
+        sizes: unsafe { list::integers(config.block_sizes) },
+        blocks: blocks
+            .iter()
+            .map(|b| RawBlock { name: owned(b.block_name), nodes: owned(b.nodes) })
+            .collect(),
+    }
+}
+
+/// The nodes that a host list names. Unknown names are left out, as stock does (it warns of them when its own model
+/// is built from the same text).
+///
+/// # Errors
+/// Slurm's error number when the host list cannot be read.
+pub(crate) fn nodes(hosts: &CStr) -> Result<Bitmap, c_int> {
+    let mut nodes = ptr::null_mut();
+    let mut unknown = ptr::null_mut();
+    // SAFETY: the text is only read; both results are written before the call returns.
+    let rc = unsafe {
+        (api().node_name2bitmap)(
+            hosts.as_ptr().cast_mut(),
+            true,
+            ptr::addr_of_mut!(nodes),
+            ptr::addr_of_mut!(unknown),
+        )
+    };
+    if !unknown.is_null() {
+        // SAFETY: the list was made for us by the call.
+        unsafe { (api().hostlist_destroy)(unknown) };
+    }
+    // SAFETY: the bitmap was made for us by the call, also when it failed.
+    let nodes = unsafe { Bitmap::take(nodes) };
+    match nodes {
+        Some(nodes) if rc == 0 => Ok(nodes),
+        _ => Err(rc),
+    }
+}

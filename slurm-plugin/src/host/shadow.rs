@@ -1,0 +1,125 @@
+//! A second copy of a topology's context that belongs to Slurm's own block plugin.
+//!
+//! Stock builds its model from the same configuration into this copy. Whatever is delegated is asked of stock with
+//! this copy in place of Slurm's context, so that stock never sees our data and we never see its.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::ptr;
+
+use super::stock::stock;
+use crate::abi::{TOPO_RC_SUCCESS, bitstr_t, node_record_t, topology_ctx_t, topology_data, topology_eval_t};
+
+/// Stock's context of one topology. Boxed, because stock keeps no pointer to it but evaluation hands one on.
+pub(crate) struct Shadow(Box<topology_ctx_t>);
+
+impl Shadow {
+    /// Lets stock build its model. Stock ends the process on a configuration that it cannot use; it always did.
+    ///
+    /// # Errors
+    /// Stock's return code.
+    ///
+    /// # Safety
+    /// `tctx` is Slurm's context of this topology; its configuration and names live until the shadow is dropped.
+    pub(crate) unsafe fn build(tctx: *const topology_ctx_t) -> Result<Self, c_int> {
+        // SAFETY: valid by the caller's word; the copy shares the configuration, which stock only reads here.
+        let mut copy = Box::new(unsafe { ptr::read(tctx) });
+        copy.plugin_ctx = ptr::null_mut();
+        // SAFETY: the copy is a context without a model, as stock expects.
+        let rc = unsafe { (stock().build_config)(&raw mut *copy) };
+        if rc == TOPO_RC_SUCCESS && !copy.plugin_ctx.is_null() { Ok(Self(copy)) } else { Err(rc) }
+    }
+
+    fn model(&self) -> *mut c_void {
+        self.0.plugin_ctx
+    }
+
+    /// Stock's answer to a whole evaluation.
+    ///
+    /// # Safety
+    /// `eval` is the evaluation that Slurm asked for, not changed since.
+    pub(crate) unsafe fn eval_nodes(&mut self, eval: *mut topology_eval_t) -> c_int {
+        // SAFETY: `eval` is live; only its context is exchanged for the length of the call.
+        let theirs = unsafe { (*eval).tctx };
+        // SAFETY: as above.
+        unsafe { (*eval).tctx = &raw mut *self.0 };
+        // SAFETY: the evaluation is as Slurm made it, and the context is stock's own.
+        let rc = unsafe { (stock().eval_nodes)(eval) };
+        // SAFETY: as above.
+        unsafe { (*eval).tctx = theirs };
+        rc
+    }
+
+    /// # Safety
+    /// `node` is a live node record, `unit` NULL or a C string.
+    pub(crate) unsafe fn add_rm_node(&mut self, node: *mut node_record_t, unit: *mut c_char) -> c_int {
+        // SAFETY: by the caller's word; the context is stock's own.
+        unsafe { (stock().add_rm_node)(node, unit, &raw mut *self.0) }
+    }
+
+    /// # Safety
+    /// `mask` is a live node bitmap.
+    pub(crate) unsafe fn whole_topo(&self, mask: *mut bitstr_t) -> c_int {
+        // SAFETY: by the caller's word; the model is stock's own.
+        unsafe { (stock().whole_topo)(mask, self.model()) }
+    }
+
+    /// # Safety
+    /// `name` is a C string.
+    pub(crate) unsafe fn get_bitmap(&self, name: *mut c_char) -> *mut bitstr_t {
+        // SAFETY: by the caller's word; the model is stock's own.
+        unsafe { (stock().get_bitmap)(name, self.model()) }
+    }
+
+    /// # Safety
+    /// The arguments are Slurm's, as for `topology_p_get_node_addr`.
+    pub(crate) unsafe fn get_node_addr(
+        &self,
+        name: *mut c_char,
+        address: *mut *mut c_char,
+        pattern: *mut *mut c_char,
+    ) -> c_int {
+        // SAFETY: by the caller's word; the model is stock's own.
+        unsafe { (stock().get_node_addr)(name, address, pattern, self.model()) }
+    }
+
+    /// # Safety
+    /// `data` is a place for what `kind` asks for.
+    pub(crate) unsafe fn get(&self, kind: topology_data, data: *mut c_void) -> c_int {
+        // SAFETY: by the caller's word; the model is stock's own.
+        unsafe { (stock().get)(kind, data, self.model()) }
+    }
+
+    /// # Safety
+    /// `mask` is a live node bitmap.
+    pub(crate) unsafe fn get_fragmentation(&self, mask: *mut bitstr_t) -> u32 {
+        // SAFETY: by the caller's word; the model is stock's own.
+        unsafe { (stock().get_fragmentation)(mask, self.model()) }
+    }
+
+    /// # Safety
+    /// `node` is a live node record, `text` a place with NULL or a string of Slurm's allocator.
+    pub(crate) unsafe fn get_topology_str(&mut self, node: *mut node_record_t, text: *mut *mut c_char) {
+        // SAFETY: by the caller's word; the context is stock's own.
+        unsafe { (stock().get_topology_str)(node, text, &raw mut *self.0) }
+    }
+
+    /// # Safety
+    /// The arguments are Slurm's, as for `topology_p_get_rank`.
+    pub(crate) unsafe fn get_rank(&self, nodes: *mut bitstr_t, rank: *mut *mut u32, size: *mut u32) -> c_int {
+        // SAFETY: by the caller's word; the model is stock's own.
+        unsafe { (stock().get_rank)(nodes, rank, size, self.model()) }
+    }
+
+    /// Whether stock would take the short way for one-node jobs.
+    pub(crate) fn allow_one_node(&self) -> bool {
+        // SAFETY: the model is stock's own.
+        unsafe { (stock().allow_one_node)(self.model()) }
+    }
+}
+
+impl Drop for Shadow {
+    fn drop(&mut self) {
+        // SAFETY: the context has stock's model, which nobody uses afterwards.
+        unsafe { (stock().destroy_config)(&raw mut *self.0) };
+    }
+}
