@@ -14,11 +14,21 @@
 //! | `imex.json` | [`imex::Settings`] | `nvidia-imex` (at start and while it runs), `nvidia-imex-ctl` |
 //!
 //! An absent file means a healthy tray. Production crates must not depend on this crate.
-#![forbid(unsafe_code)]
+//!
+//! Layout: [`config`], [`nodes`], [`state`] and [`wire`] are shared; [`daemon`] is `nvidia-imex`, [`ctl`] is
+//! `nvidia-imex-ctl`. Unsafe code exists in [`daemon::fork`] alone.
+#![deny(unsafe_code)]
 
+pub mod clock;
+pub mod config;
+pub mod ctl;
+pub mod daemon;
 pub mod imex;
+pub mod nodes;
 pub mod nvml;
+pub mod state;
 pub mod store;
+pub mod wire;
 
 pub use store::{DEFAULT_DIR, DIR_VARIABLE, dir};
 

@@ -1,0 +1,401 @@
+//! The daemon at work: one thread, one `poll(2)`, deadlines instead of sleeps.
+//!
+//! [`Server::run`] is the loop. What it does with the connections it opened is in [`outgoing`](super::outgoing),
+//! with those it accepted in [`incoming`](super::incoming).
+#![forbid(unsafe_code)]
+
+use super::gpu;
+use super::incoming::{CommandCall, PeerCall};
+use super::log::{Level, Log};
+use super::outgoing::Link;
+use super::peer::{Millis, Peer, Timing};
+use super::persist::Persistence;
+use super::ports::{PortError, Ports};
+use super::startup::{Sight, Startup};
+use super::watch::Watch;
+use crate::config::Config;
+use crate::imex::Fault;
+use crate::nodes::{self, NodeList, Own};
+use crate::nvml;
+use crate::state::{Connection, DaemonState};
+use crate::wire::{Hello, NodeReport, PeerMessage, send};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Shortest time between two restarts of the connections by SIGUSR1, milliseconds.
+const RESTART_MS: Millis = 5_000;
+
+/// Why the daemon ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A port does not open.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Signals cannot be received.
+    #[error("failed to set up signal handling")]
+    Signals(#[source] Errno),
+    /// Waiting for sockets failed.
+    #[error("failed to wait for sockets")]
+    Poll(#[source] Errno),
+}
+
+/// Everything that was settled before the daemon serves.
+#[derive(Debug)]
+pub struct Plan {
+    /// The config file.
+    pub config: Config,
+    /// The node list.
+    pub nodes: NodeList,
+    /// The own line in it.
+    pub own: Own,
+    /// What peers are told.
+    pub hello: Hello,
+    /// The host's name.
+    pub host_name: String,
+    /// Without GPU and driver.
+    pub no_gpu: bool,
+    /// Directory of the settings.
+    pub settings_dir: PathBuf,
+    /// The persistence file.
+    pub persistence: Persistence,
+    /// Begins with the importers to wait for.
+    pub startup: Startup,
+    /// The settings.
+    pub watch: Watch,
+}
+
+/// A serving daemon.
+pub struct Server {
+    pub(super) plan: Plan,
+    pub(super) log: Log,
+    pub(super) timing: Timing,
+    pub(super) ports: Option<Ports>,
+    pub(super) peers: Vec<Peer>,
+    pub(super) links: Vec<Option<Link>>,
+    pub(super) peer_calls: Vec<PeerCall>,
+    pub(super) command_calls: Vec<CommandCall>,
+    signals: SignalFd,
+    started: Instant,
+    restarted: Option<Millis>,
+    ends_at: Option<Millis>,
+    gpu_complaint: Option<String>,
+}
+
+/// What a polled descriptor belongs to.
+#[derive(Debug, Clone, Copy)]
+enum Token {
+    Signals,
+    Peers,
+    Commands,
+    Socket,
+    Link(usize),
+    PeerCall(usize),
+    CommandCall(usize),
+}
+
+impl Server {
+    /// Gets ready to serve; signals are held back from here on until [`Server::run`] takes them.
+    ///
+    /// # Errors
+    /// Signals cannot be received.
+    pub fn new(plan: Plan, log: Log) -> Result<Self, ServeError> {
+        let mut mask = SigSet::empty();
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1] {
+            mask.add(signal);
+        }
+        mask.thread_block().map_err(ServeError::Signals)?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .map_err(ServeError::Signals)?;
+        let count = plan.nodes.members.len();
+        Ok(Self {
+            timing: Timing::new(plan.watch.settings(), plan.config.grace),
+            plan,
+            log,
+            ports: None,
+            peers: (0..count).map(|_| Peer::new(0)).collect(),
+            links: (0..count).map(|_| None).collect(),
+            peer_calls: Vec::new(),
+            command_calls: Vec::new(),
+            signals,
+            started: Instant::now(),
+            restarted: None,
+            ends_at: None,
+            gpu_complaint: None,
+        })
+    }
+
+    /// Serves until told to end.
+    ///
+    /// # Errors
+    /// A port does not open, or the system fails.
+    pub fn run(&mut self) -> Result<(), ServeError> {
+        loop {
+            let now = self.now();
+            self.look(now);
+            if self.plan.watch.dies(now) {
+                // As the kernel's own killer would do it: no goodbye, nothing cleaned up.
+                let _ = raise(Signal::SIGKILL);
+            }
+            if self.ports.is_none() && now >= self.plan.watch.starts_at() && self.ends_at.is_none() {
+                self.open_ports(now)?;
+            }
+            self.advance(now);
+            if self.ends_at.is_some_and(|at| at <= now) {
+                self.log.info("IMEX daemon has ended (simulated)");
+                return Ok(());
+            }
+            if self.serves() {
+                self.tick_peers(now);
+                self.drop_silent_calls(now);
+            }
+            self.wait(now)?;
+        }
+    }
+
+    /// The log, once the daemon serves no more.
+    pub fn into_log(self) -> Log {
+        self.log
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// Whether sockets are looked at: ports open, and no freeze.
+    fn serves(&self) -> bool {
+        self.ports.is_some() && !matches!(self.plan.watch.settings().fault, Some(Fault::Freeze {}))
+    }
+
+    /// The own row of the connectivity table.
+    pub(super) fn row(&self) -> Vec<Connection> {
+        let own = self.plan.own.id;
+        let cell = |(id, peer): (usize, &Peer)| if id == own { Connection::Connected } else { peer.state() };
+        self.peers.iter().enumerate().map(cell).collect()
+    }
+
+    /// What the control tool is told.
+    pub(super) fn report(&self) -> NodeReport {
+        NodeReport {
+            node: self.plan.own.id,
+            state: self.plan.startup.state(),
+            version: self.plan.hello.version.clone(),
+            host_name: self.plan.host_name.clone(),
+            hosts: self.plan.nodes.members.iter().map(|member| member.text.clone()).collect(),
+            connections: self.row(),
+            cmd_port: self.plan.config.cmd_port,
+        }
+    }
+
+    /// Takes up changed settings.
+    fn look(&mut self, now: Millis) {
+        match self.plan.watch.look(now) {
+            None => {}
+            Some(Ok(())) => {
+                self.timing = Timing::new(self.plan.watch.settings(), self.plan.config.grace);
+                let fault = &self.plan.watch.settings().fault;
+                self.log.info(&format!("simulation settings changed, fault now: {fault:?}"));
+            }
+            Some(Err(why)) => self.log.error(&format!("simulation settings ignored: {why}")),
+        }
+    }
+
+    fn open_ports(&mut self, now: Millis) -> Result<(), ServeError> {
+        self.ports = Some(Ports::open(&self.plan.config, self.plan.own.ip)?);
+        for _ in 0..4 {
+            self.log.info("Started processing of incoming messages.");
+        }
+        self.log.info(&format!("Creating gRPC channels to all peers (nPeers = {}).", self.peers.len()));
+        self.log.info(
+            "IMEX_WAIT_FOR_QUORUM != FULL, continuing initialization without waiting for connections to all nodes.",
+        );
+        self.peers.iter_mut().for_each(|peer| *peer = Peer::new(now));
+        Ok(())
+    }
+
+    /// Moves the own state on and records importers.
+    fn advance(&mut self, _now: Millis) {
+        let gpu_ready = self.plan.startup.gpu_ready() || self.ports.is_none() || self.gpus_ready();
+        let connected: Vec<bool> = self.row().iter().map(|cell| *cell == Connection::Connected).collect();
+        let sight = Sight {
+            ports_open: self.ports.is_some(),
+            connected: &connected,
+            gpu_ready,
+            held: matches!(self.plan.watch.settings().fault, Some(Fault::Hang {})),
+            ending: self.ends_at.is_some(),
+        };
+        match self.plan.startup.step(sight) {
+            Some(DaemonState::Ready) => self.log.info("GPU event successfully subscribed"),
+            Some(DaemonState::WaitingForRecovery) => {
+                self.log.info("Waiting for nodes that imported memory before the last, unclean end");
+            }
+            _ => {}
+        }
+        if self.plan.startup.state() == DaemonState::Ready {
+            let importers = self.plan.watch.settings().importers.clone();
+            self.record_importers(&importers);
+        }
+    }
+
+    fn gpus_ready(&mut self) -> bool {
+        let fault = match nvml::Settings::load(&self.plan.settings_dir) {
+            _ if self.plan.no_gpu => None,
+            Ok(driver) => gpu::fabric_fault(&driver),
+            Err(error) => Some(format!("simulated driver: {error}")),
+        };
+        if fault != self.gpu_complaint {
+            if let Some(text) = &fault {
+                self.log.error(text);
+            }
+            self.gpu_complaint.clone_from(&fault);
+        }
+        fault.is_none()
+    }
+
+    fn record_importers(&mut self, importers: &[u32]) {
+        if let Err(error) = self.plan.persistence.record(importers) {
+            let path = self.plan.persistence.path().display();
+            self.log.line(Level::Warning, &format!("cannot write persistence file {path}: {error}"));
+        }
+    }
+
+    /// Sleeps until a descriptor or a deadline, and handles what came.
+    fn wait(&mut self, now: Millis) -> Result<(), ServeError> {
+        let ready = {
+            let mut tokens = Vec::new();
+            let mut fds = Vec::new();
+            self.interests(|token, fd, flags| {
+                tokens.push(token);
+                fds.push(PollFd::new(fd, flags));
+            });
+            let until = self.next_deadline().saturating_sub(now);
+            let timeout = PollTimeout::from(u16::try_from(until).unwrap_or(u16::MAX));
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(ServeError::Poll(errno)),
+            }
+            let hit = |(token, fd): (Token, PollFd<'_>)| {
+                fd.revents().is_some_and(|flags| !flags.is_empty()).then_some(token)
+            };
+            tokens.into_iter().zip(fds).filter_map(hit).collect::<Vec<Token>>()
+        };
+        for token in ready {
+            match token {
+                Token::Signals => self.take_signals(),
+                Token::Peers => self.accept_peers(),
+                Token::Commands => self.accept_commands(),
+                Token::Socket => self.accept_socket(),
+                Token::Link(id) => self.link_ready(id),
+                Token::PeerCall(index) => self.peer_call_ready(index),
+                Token::CommandCall(index) => self.command_call_ready(index),
+            }
+        }
+        self.peer_calls.retain(|call| call.open);
+        self.command_calls.retain(|call| call.open);
+        Ok(())
+    }
+
+    fn interests<'a>(&'a self, mut add: impl FnMut(Token, std::os::fd::BorrowedFd<'a>, PollFlags)) {
+        add(Token::Signals, self.signals.as_fd(), PollFlags::POLLIN);
+        if !self.serves() {
+            return;
+        }
+        if let Some(ports) = &self.ports {
+            add(Token::Peers, ports.peers.as_fd(), PollFlags::POLLIN);
+            ports.commands.iter().for_each(|port| add(Token::Commands, port.as_fd(), PollFlags::POLLIN));
+            ports.socket.iter().for_each(|port| add(Token::Socket, port.as_fd(), PollFlags::POLLIN));
+        }
+        for (id, link) in self.links.iter().enumerate() {
+            if let Some(link) = link {
+                add(Token::Link(id), link.stream.as_fd(), link.interest());
+            }
+        }
+        for (index, call) in self.peer_calls.iter().enumerate() {
+            add(Token::PeerCall(index), call.stream.as_fd(), PollFlags::POLLIN);
+        }
+        for (index, call) in self.command_calls.iter().enumerate() {
+            add(Token::CommandCall(index), call.stream.as_fd(), PollFlags::POLLIN);
+        }
+    }
+
+    fn next_deadline(&self) -> Millis {
+        let own = self.plan.own.id;
+        let peers = self.peers.iter().enumerate().filter(|(id, _)| *id != own && self.serves());
+        let peers = peers.filter_map(|(_, peer)| peer.deadline());
+        let waiting = self.ports.is_none() && self.ends_at.is_none();
+        let start = waiting.then(|| self.plan.watch.starts_at());
+        peers.chain(start).chain(self.ends_at).chain([self.plan.watch.next()]).min().unwrap_or_default()
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let now = self.now();
+            match i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()) {
+                Some(Signal::SIGHUP) => self.dump(),
+                Some(Signal::SIGUSR1) => self.restart_connections(now),
+                Some(signal) => self.end(signal, now),
+                None => {}
+            }
+        }
+    }
+
+    /// Begins a graceful end: peers are told, importers are forgotten.
+    fn end(&mut self, signal: Signal, now: Millis) {
+        if matches!(self.plan.watch.settings().fault, Some(Fault::IgnoreSigterm {})) {
+            self.log.line(Level::Warning, &format!("{signal} ignored (simulated fault)"));
+            return;
+        }
+        if self.ends_at.is_some() {
+            return;
+        }
+        self.log.info(&format!("{signal} received, shutting down"));
+        for link in self.links.iter_mut().flatten() {
+            // A peer that is gone needs no goodbye.
+            let _ = send(&mut link.stream, &PeerMessage::Bye);
+        }
+        for call in &mut self.peer_calls {
+            let _ = send(&mut call.stream, &PeerMessage::Bye);
+        }
+        self.record_importers(&[]);
+        self.ends_at = Some(now + self.plan.watch.settings().shutdown_delay_ms);
+    }
+
+    /// SIGHUP: what the daemon knows about its peers.
+    fn dump(&mut self) {
+        self.log.info(&format!("verbose log dump, state {}", self.plan.startup.state()));
+        for (id, cell) in self.row().into_iter().enumerate() {
+            let host = self.host(id);
+            self.log.info(&format!("node {id} {host}: {cell}"));
+        }
+    }
+
+    /// SIGUSR1: names are looked up again, all outgoing connections begin anew.
+    fn restart_connections(&mut self, now: Millis) {
+        if self.restarted.is_some_and(|last| now < last + RESTART_MS) {
+            self.log.line(Level::Warning, "SIGUSR1 ignored: less than 5 seconds since the last one");
+            return;
+        }
+        self.restarted = Some(now);
+        self.log.info("SIGUSR1 received, restarting connections to all nodes");
+        self.plan.nodes.resolve_again(nodes::resolve);
+        for (peer, link) in self.peers.iter_mut().zip(&mut self.links) {
+            if peer.restart(now) {
+                *link = None;
+            }
+        }
+    }
+
+    pub(super) fn host(&self, id: usize) -> String {
+        self.plan.nodes.members.get(id).map(|member| member.text.clone()).unwrap_or_default()
+    }
+}
+
+/// Whether an error on accept means that nobody is waiting any more.
+pub(super) fn nobody_waits(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
