@@ -1,0 +1,312 @@
+//! From wishes to a running cluster.
+#![forbid(unsafe_code)]
+
+use super::Cluster;
+use crate::boot;
+use crate::fault::Fault;
+use crate::layers;
+use crate::profile::{self, PlannedNode, Profile};
+use crate::slurm_conf::{self, CONTROLLER_IP, PORT, Settings};
+use crate::spec::{About, CONTROLLER, ClusterSpec, DaemonSpec, Entry, NodeSpec};
+use crate::stage::{self, Artifact};
+use crate::state::{self, Registry, State};
+use crate::supervisor::Owner;
+use crate::tree::Tree;
+use anyhow::{Context as _, bail};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Which topology/block plugin a cluster runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Plugin {
+    /// Ours, from the staging directory.
+    #[default]
+    Ours,
+    /// Slurm's own.
+    Stock,
+    /// This file, in the place of ours.
+    File(PathBuf),
+}
+
+impl FromStr for Plugin {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "ours" => Self::Ours,
+            "stock" => Self::Stock,
+            path => Self::File(path.into()),
+        })
+    }
+}
+
+impl std::fmt::Display for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ours => f.write_str("ours"),
+            Self::Stock => f.write_str("stock"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// What a cluster shall be like.
+#[derive(Debug, Clone)]
+pub struct ClusterBuilder {
+    name: String,
+    profile: String,
+    plugin: Plugin,
+    prolog: Option<PathBuf>,
+    epilog: Option<PathBuf>,
+    imex: bool,
+    overrides: Vec<(String, String)>,
+    files: Vec<Entry>,
+}
+
+impl Default for ClusterBuilder {
+    fn default() -> Self {
+        Self {
+            name: "default".to_owned(),
+            profile: profile::DEFAULT.to_owned(),
+            plugin: Plugin::Ours,
+            prolog: None,
+            epilog: None,
+            imex: true,
+            overrides: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+}
+
+impl ClusterBuilder {
+    /// Its name, by which the command line finds it; `default` if not given.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Profile by name or path; [`profile::DEFAULT`] if not given.
+    #[must_use]
+    pub fn profile(mut self, profile: &str) -> Self {
+        profile.clone_into(&mut self.profile);
+        self
+    }
+
+    /// Which topology/block plugin; ours if not given.
+    #[must_use]
+    pub fn plugin(mut self, plugin: Plugin) -> Self {
+        self.plugin = plugin;
+        self
+    }
+
+    /// A prolog of one's own: a file on the host, copied into every node.
+    #[must_use]
+    pub fn prolog(mut self, file: impl Into<PathBuf>) -> Self {
+        self.prolog = Some(file.into());
+        self
+    }
+
+    /// An epilog of one's own.
+    #[must_use]
+    pub fn epilog(mut self, file: impl Into<PathBuf>) -> Self {
+        self.epilog = Some(file.into());
+        self
+    }
+
+    /// No prolog and epilog at all.
+    #[must_use]
+    pub fn without_imex(mut self) -> Self {
+        self.imex = false;
+        self
+    }
+
+    /// A key of slurm.conf: replaces the harness's value or comes in addition.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.overrides.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A text file that every node gets.
+    #[must_use]
+    pub fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.push(Entry::text(path, text));
+        self
+    }
+
+    /// Starts the cluster and waits until all nodes are idle and the blocks are in force.
+    ///
+    /// # Errors
+    /// Something is missing or does not come up in time. The end of the logs is in the error; nothing is left.
+    pub fn start(self) -> anyhow::Result<Cluster> {
+        if !nix::unistd::geteuid().is_root() {
+            bail!(
+                "the test cluster needs root (it makes namespaces and mounts, nothing of it outside of them)"
+            );
+        }
+        state::check_name(&self.name)?;
+        let profile = Profile::load(&self.profile)?;
+        let tree = Tree::ensure()?;
+        let registry = Registry::lock()?;
+        let dir = registry.create(&self.name)?;
+        let spec = match self.spec(&profile, &tree, &dir) {
+            Ok(spec) => spec,
+            Err(error) => {
+                state::remove(&dir)?;
+                return Err(error);
+            }
+        };
+        let owner = match Owner::start(&spec) {
+            Ok(owner) => owner,
+            Err(error) => {
+                let log = crate::supervisor::log_of(&dir);
+                state::remove(&dir)?;
+                return Err(error.context(log));
+            }
+        };
+        drop(registry);
+        boot_or_explain(&self.name, &profile, &spec, owner)
+    }
+
+    fn spec(&self, profile: &Profile, tree: &Tree, dir: &Path) -> anyhow::Result<ClusterSpec> {
+        let mut shared = slurm_conf::shared_files(profile);
+        shared.extend(layers::accounts(tree.root())?);
+        for artifact in [Artifact::TopologyGen, Artifact::Imex, Artifact::ImexCtl, Artifact::Nvml] {
+            shared.extend(artifact.find().map(|file| artifact.entry(file)));
+        }
+        match &self.plugin {
+            Plugin::Stock => {}
+            Plugin::Ours => {
+                let file = Artifact::Plugin.find().with_context(|| {
+                    let stage = crate::paths::stage();
+                    format!(
+                        "no topology_block.so in {}; run `cargo xtask build`, or take --plugin stock",
+                        stage.display()
+                    )
+                })?;
+                shared.push(Artifact::Plugin.entry(file));
+            }
+            Plugin::File(file) => shared.push(
+                Artifact::Plugin.entry(file.canonicalize().with_context(|| file.display().to_string())?),
+            ),
+        }
+        let prolog = self.hook(&mut shared, &self.prolog, Artifact::Prolog, stage::PROLOG)?;
+        let epilog = self.hook(&mut shared, &self.epilog, Artifact::Epilog, stage::EPILOG)?;
+        shared.extend(self.files.iter().cloned());
+        let controller = slurm_conf::controller_files(&Settings {
+            cluster: &self.name,
+            profile,
+            stock_plugins: tree.plugin_dir(),
+            our_plugin: self.plugin != Plugin::Stock,
+            prolog,
+            epilog,
+            overrides: &self.overrides,
+        })?;
+        Ok(ClusterSpec {
+            name: self.name.clone(),
+            state_dir: dir.to_owned(),
+            tree: tree.root().to_owned(),
+            about: About {
+                profile: self.profile.clone(),
+                plugin: self.plugin.to_string(),
+                slurm: tree.slurm_version().to_owned(),
+            },
+            shared,
+            controller,
+            nodes: node_specs(profile),
+        })
+    }
+
+    /// Path of the prolog or epilog inside the nodes: the given file, else the staged one, else none.
+    fn hook(
+        &self,
+        shared: &mut Vec<Entry>,
+        given: &Option<PathBuf>,
+        artifact: Artifact,
+        place: &str,
+    ) -> anyhow::Result<Option<PathBuf>> {
+        let place = match given {
+            Some(file) => {
+                let file = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
+                let place = Path::new("/etc/slurm-nvlink/hooks").join(artifact.file_name());
+                shared.push(Entry::program(&place, file));
+                return Ok(Some(place));
+            }
+            None => PathBuf::from(place),
+        };
+        match artifact.find().filter(|_| self.imex) {
+            Some(file) => {
+                shared.push(artifact.entry(file));
+                Ok(Some(place))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+fn node_specs(profile: &Profile) -> Vec<NodeSpec> {
+    let probe = Artifact::TopologyGen
+        .find()
+        .map(|_| [stage::TOPOLOGY_GEN, "probe", "--extra"].map(str::to_owned).to_vec());
+    let argv = |text: &str| text.split(' ').map(str::to_owned).collect();
+    let controller = NodeSpec {
+        name: CONTROLLER.to_owned(),
+        ip: CONTROLLER_IP,
+        daemon: DaemonSpec { name: "slurmctld".to_owned(), argv: argv("slurmctld --systemd"), extra: None },
+        hardware: None,
+        faults: Vec::new(),
+    };
+    let tray = |(number, node): (u32, PlannedNode)| NodeSpec {
+        daemon: DaemonSpec {
+            name: "slurmd".to_owned(),
+            argv: argv(&format!("slurmd --systemd --conf-server {CONTROLLER_IP}:{PORT}")),
+            extra: probe.clone().filter(|_| node.fabric.is_some()),
+        },
+        hardware: node.fabric.as_ref().map(|place| {
+            let fabric = sim::nvml::Fabric {
+                cluster_uuid: place.cluster_uuid.clone(),
+                clique_id: place.clique,
+                ..sim::nvml::Fabric::default()
+            };
+            sim::nvml::Settings::tray(number, node.gpus, &fabric)
+        }),
+        faults: profile
+            .faults
+            .iter()
+            .filter(|fault| fault.node == node.name)
+            .map(|fault| Fault::new(fault.kind))
+            .collect(),
+        name: node.name,
+        ip: node.ip,
+    };
+    std::iter::once(controller).chain((1..).zip(profile.nodes()).map(tray)).collect()
+}
+
+/// Waits for the nodes and brings the blocks into force; on failure the logs are added to the error and the cluster is
+/// ended.
+fn boot_or_explain(
+    name: &str,
+    profile: &Profile,
+    spec: &ClusterSpec,
+    mut owner: Owner,
+) -> anyhow::Result<Cluster> {
+    let dir = &spec.state_dir;
+    let begun = owner.wait_booted().and_then(|()| State::load(dir)).and_then(|state| {
+        let cluster = Cluster { name: name.to_owned(), dir: dir.clone(), state, owner: None };
+        boot::bring_up(&cluster, profile).map(|()| cluster)
+    });
+    let error = match begun {
+        Ok(mut cluster) => {
+            cluster.owner = Some(owner);
+            return Ok(cluster);
+        }
+        Err(error) => error,
+    };
+    let nodes: Vec<_> =
+        spec.nodes.iter().map(|node| (node.name.clone(), dir.join("logs").join(&node.name))).collect();
+    let tails = super::log_tails(dir, &nodes);
+    Cluster::end(name).context("the failed cluster could not be ended")?;
+    drop(owner);
+    Err(error.context(format!("the cluster did not come up\n{tails}")))
+}

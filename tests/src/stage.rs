@@ -1,0 +1,75 @@
+//! The staged artifacts: what `cargo xtask build` made, and where each goes inside a node.
+#![forbid(unsafe_code)]
+
+use crate::paths;
+use crate::spec::Entry;
+use std::path::{Path, PathBuf};
+
+/// Where the simulated NVML library lies inside a tray; in every architecture's loader path.
+pub(crate) const NVML_LIBRARY: &str = "/usr/lib/libnvidia-ml.so.1";
+/// Where the prolog lies.
+pub(crate) const PROLOG: &str = "/usr/sbin/imex-prolog";
+/// Where the epilog lies.
+pub(crate) const EPILOG: &str = "/usr/sbin/imex-epilog";
+/// Where topology-gen lies.
+pub(crate) const TOPOLOGY_GEN: &str = "/usr/bin/topology-gen";
+
+/// An artifact that may be staged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Artifact {
+    /// Our topology/block plugin.
+    Plugin,
+    /// `imex-prolog`.
+    Prolog,
+    /// `imex-epilog`.
+    Epilog,
+    /// `topology-gen`.
+    TopologyGen,
+    /// The simulated IMEX daemon.
+    Imex,
+    /// The simulated IMEX control tool.
+    ImexCtl,
+    /// The simulated NVML library.
+    Nvml,
+}
+
+impl Artifact {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Plugin, Self::Prolog, Self::Epilog, Self::TopologyGen, Self::Imex, Self::ImexCtl, Self::Nvml];
+
+    /// File name in the staging directory.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Plugin => "topology_block.so",
+            Self::Prolog => "imex-prolog",
+            Self::Epilog => "imex-epilog",
+            Self::TopologyGen => "topology-gen",
+            Self::Imex => "nvidia-imex",
+            Self::ImexCtl => "nvidia-imex-ctl",
+            Self::Nvml => "libnvidia-ml.so.1",
+        }
+    }
+
+    /// The staged file, if it is there.
+    pub fn find(self) -> Option<PathBuf> {
+        Some(paths::stage().join(self.file_name())).filter(|path| path.is_file())
+    }
+
+    /// Path inside a node.
+    fn place(self) -> PathBuf {
+        match self {
+            Self::Plugin => Path::new(paths::PLUGIN_DIR).join(self.file_name()),
+            Self::Prolog => PROLOG.into(),
+            Self::Epilog => EPILOG.into(),
+            Self::TopologyGen => TOPOLOGY_GEN.into(),
+            Self::Imex | Self::ImexCtl => Path::new("/usr/bin").join(self.file_name()),
+            Self::Nvml => NVML_LIBRARY.into(),
+        }
+    }
+
+    /// The artifact at its place, taken from `file`.
+    pub(crate) fn entry(self, file: PathBuf) -> Entry {
+        Entry::program(self.place(), file)
+    }
+}

@@ -1,0 +1,177 @@
+//! Bringing up the nodes: layers, namespaces, the bridge between them, daemons.
+#![forbid(unsafe_code)]
+
+use crate::fault::FaultKind;
+use crate::layers;
+use crate::node;
+use crate::node::mounts::RootPlan;
+use crate::node::protocol::{Hello, Line, NodeReply, NodeRequest};
+use crate::process;
+use crate::spec::{ClusterSpec, Entry, NodeSpec};
+use crate::state::{HostProcess, NodeState, State};
+use anyhow::{Context as _, bail};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Address of the bridge; every node's network is 10.75.0.0/16.
+const BRIDGE_ADDRESS: &str = "10.75.255.254/16";
+
+/// A node that stands.
+pub(super) struct RunningNode {
+    pub(super) spec: NodeSpec,
+    line: Line,
+}
+
+impl RunningNode {
+    pub(super) fn ask(&mut self, request: &NodeRequest) -> anyhow::Result<NodeReply> {
+        self.send(request)?;
+        self.answer()
+    }
+
+    fn is_dead_at_start(&self) -> bool {
+        self.spec.faults.iter().any(|fault| fault.kind == FaultKind::SlurmdKill)
+    }
+
+    fn send(&mut self, request: &NodeRequest) -> anyhow::Result<()> {
+        self.line.send(request).with_context(|| format!("{}: its first process is gone", self.spec.name))
+    }
+
+    fn answer(&mut self) -> anyhow::Result<NodeReply> {
+        match self.line.receive().with_context(|| format!("{}: its first process is gone", self.spec.name))? {
+            NodeReply::Failed(why) => bail!("{}: {why}", self.spec.name),
+            reply => Ok(reply),
+        }
+    }
+}
+
+/// Builds the whole cluster and writes its description into the state directory.
+pub(super) fn boot(spec: &ClusterSpec, supervisor: HostProcess) -> anyhow::Result<Vec<RunningNode>> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .context("cannot make the mounts private")?;
+    let scratch = spec.state_dir.join("mnt");
+    mount(Some("tmpfs"), &scratch, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=755"))
+        .context("cannot mount a tmpfs")?;
+    let layers = Layers::make(spec, &scratch)?;
+
+    let mut started = Vec::new();
+    for node in &spec.nodes {
+        started.push(node::spawn(node, &layers.root_plan(spec, node)?)?);
+    }
+    let mut described = Vec::new();
+    for (node, (_, line)) in spec.nodes.iter().zip(&mut started) {
+        let hello: Hello =
+            line.receive().with_context(|| format!("{}: its root could not be made", node.name))?;
+        described.push(NodeState {
+            name: node.name.clone(),
+            ip: node.ip,
+            process: HostProcess { pid: hello.pid, start_time: hello.start_time },
+            logs: logs_of(spec, node),
+        });
+    }
+    State { supervisor, about: spec.about.clone(), nodes: described }.save(&spec.state_dir)?;
+
+    let pids: Vec<i32> = started.iter().map(|(pid, _)| *pid).collect();
+    make_network(&spec.tree, &pids)?;
+    let nodes = spec.nodes.iter().cloned().zip(started);
+    let mut nodes: Vec<RunningNode> = nodes.map(|(spec, (_, line))| RunningNode { spec, line }).collect();
+    ask_all(&mut nodes, &NodeRequest::SetUpNetwork)?;
+    for node in &mut nodes {
+        let faults = node.spec.faults.clone();
+        super::serve::begin_faults(node, &faults)?;
+    }
+    // slurmd asks slurmctld for its configuration, and waits for ten seconds when nobody answers.
+    let (controller, trays) = nodes.split_at_mut(1);
+    ask_all(controller, &NodeRequest::Start)?;
+    let mut started: Vec<&mut RunningNode> =
+        trays.iter_mut().filter(|node| !node.is_dead_at_start()).collect();
+    started.iter_mut().try_for_each(|node| node.send(&NodeRequest::Start))?;
+    started.iter_mut().try_for_each(|node| node.answer().map(drop))?;
+    Ok(nodes)
+}
+
+/// Sends all nodes the same request at once, then takes the answers.
+fn ask_all(nodes: &mut [RunningNode], request: &NodeRequest) -> anyhow::Result<()> {
+    nodes.iter_mut().try_for_each(|node| node.send(request))?;
+    nodes.iter_mut().try_for_each(|node| node.answer().map(drop))
+}
+
+/// The directories that all nodes share, on the supervisor's tmpfs.
+struct Layers {
+    scratch: PathBuf,
+    shared: PathBuf,
+    controller: PathBuf,
+    home: PathBuf,
+}
+
+impl Layers {
+    fn make(spec: &ClusterSpec, scratch: &Path) -> anyhow::Result<Self> {
+        let layer = |name: &str, entries: &[Entry]| -> anyhow::Result<PathBuf> {
+            let path = scratch.join(name);
+            fs::create_dir(&path)?;
+            layers::write(entries, &path).with_context(|| format!("cannot fill the layer {name}"))?;
+            Ok(path)
+        };
+        Ok(Self {
+            scratch: scratch.to_owned(),
+            shared: layer("shared", &spec.shared)?,
+            controller: layer("controller", &spec.controller)?,
+            home: layers::make_home(scratch)?,
+        })
+    }
+
+    fn root_plan(&self, spec: &ClusterSpec, node: &NodeSpec) -> anyhow::Result<RootPlan> {
+        let mut layers = vec![self.shared.clone(), spec.tree.clone()];
+        if node.name == crate::spec::CONTROLLER {
+            layers.insert(0, self.controller.clone());
+        }
+        let logs = logs_of(spec, node);
+        fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+        Ok(RootPlan {
+            layers,
+            scratch: self.scratch.join("nodes").join(&node.name),
+            home: self.home.clone(),
+            logs,
+            name: node.name.clone(),
+            gpus: node.hardware.as_ref().map(|hardware| hardware.gpus.len() as u32),
+        })
+    }
+}
+
+fn logs_of(spec: &ClusterSpec, node: &NodeSpec) -> PathBuf {
+    spec.state_dir.join("logs").join(&node.name)
+}
+
+/// A bridge in the supervisor's network namespace, and a pair of virtual interfaces to each node.
+fn make_network(tree: &Path, pids: &[i32]) -> anyhow::Result<()> {
+    let mut commands =
+        format!("link set lo up\nlink add br0 type bridge\naddr add {BRIDGE_ADDRESS} dev br0\n");
+    for (number, pid) in pids.iter().enumerate() {
+        writeln!(commands, "link add n{number} type veth peer name eth0 netns {pid}")?;
+        writeln!(commands, "link set n{number} master br0 up")?;
+    }
+    commands.push_str("link set br0 up\n");
+    let child = process::fork(|| match in_tree(tree).and_then(|()| node::ip_batch(&commands)) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{error:#}");
+            1
+        }
+    });
+    match waitpid(child.context("cannot fork")?, None).context("the network's maker is gone")? {
+        WaitStatus::Exited(_, 0) => Ok(()),
+        status => bail!("the cluster's network could not be made ({status:?})"),
+    }
+}
+
+/// Moves this process into the root tree, with a `/proc` in which `ip` finds the nodes by their pids. The host may lack
+/// iproute2; the tree has it.
+fn in_tree(tree: &Path) -> anyhow::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
+    let proc = tree.join("proc");
+    mount(Some("proc"), &proc, Some("proc"), MsFlags::empty(), None::<&str>).context("cannot mount proc")?;
+    nix::unistd::chroot(tree).context("cannot enter the root tree")
+}
