@@ -215,7 +215,12 @@ mod tests {
             .spawn()
             .unwrap();
         let proc = Proc::new(Path::new("/proc"));
-        let found = proc.started_with_config(&config).unwrap();
+        // The kernel sets the arguments a moment after the caller of spawn goes on.
+        let deadline = crate::deadline::Deadline::after(std::time::Duration::from_secs(10));
+        let mut found = proc.started_with_config(&config).unwrap();
+        while found.is_empty() && !deadline.has_passed() {
+            found = proc.started_with_config(&config).unwrap();
+        }
         let other = proc.started_with_config(&config.with_extension("cf")).unwrap();
         drop(child.stdin.take());
         child.wait().unwrap();

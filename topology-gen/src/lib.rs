@@ -1,1 +1,25 @@
-//! See the package description in Cargo.toml.
+//! `topology-gen`: reads which compute trays share an NVLink partition and writes Slurm's `topology.yaml`.
+//!
+//! ```text
+//! source (NVML, Slurm, file) -> Inventory -> reconcile -> plan (with the previous file) -> emit -> write
+//! ```
+//!
+//! Sources never emit and emitters never discover. One bad tray never ends a run: it is listed with its reason. A tray that
+//! says nothing stays in its last block. The file is replaced as a whole or not at all.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod emit;
+pub mod failure;
+pub mod natural;
+pub mod plan;
+pub mod reconcile;
+pub mod source;
+pub mod write;
+
+use std::process::ExitCode;
+
+/// Runs the program with the arguments, standard output and standard error of this process.
+pub fn main() -> ExitCode {
+    cli::run(std::env::args_os(), &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
+}

@@ -13,7 +13,7 @@ pub mod options;
 mod outgoing;
 pub mod peer;
 pub mod persist;
-mod ports;
+pub mod ports;
 pub mod server;
 pub mod session;
 pub mod startup;

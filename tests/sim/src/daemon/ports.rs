@@ -25,7 +25,7 @@ pub(super) struct Ports {
 
 /// A port that does not open.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PortError {
+pub enum PortError {
     /// The peer port.
     #[error("failed to bind the IMEX server to {address}")]
     Peers {
