@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tests::cli::ClusterCommand;
 
 use crate::workspace::Workspace;
 use crate::{artifacts, cross, setup, test};
@@ -21,6 +22,9 @@ struct Cli {
 enum Command {
     /// Run all checks and tests; ends with `N passed, N failed, N skipped`.
     Test(test::Options),
+    /// Start, use and end a test cluster: real Slurm, simulated NVLink trays.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Build the release artifacts and put them into target/stage.
     Build,
     /// Build for aarch64 and test that under emulation.
@@ -34,7 +38,11 @@ enum Command {
 
 /// Parses the command line and runs the command: exit code 0 on success, 1 when something was found wrong or failed.
 pub fn main() -> ExitCode {
-    match run(&Cli::parse().command) {
+    // This program may have been started as the supervisor of a cluster.
+    if let Some(code) = tests::supervisor::take_over() {
+        return code;
+    }
+    match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("xtask: {error:#}");
@@ -43,10 +51,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> anyhow::Result<ExitCode> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::locate()?;
     match command {
-        Command::Test(options) => return test::run(&workspace, options),
+        Command::Test(options) => return test::run(&workspace, &options),
+        Command::Cluster(command) => return command.run(),
         Command::Build => {
             setup::ensure()?;
             let staged = artifacts::build(&workspace)?;

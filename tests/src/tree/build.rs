@@ -34,7 +34,7 @@ pub(super) fn built(recipe: &Recipe) -> anyhow::Result<PathBuf> {
         for mirror in &mirrors {
             for suite in SUITES {
                 eprintln!(
-                    "making the root tree with Slurm: Debian {suite} ({}) from {mirror}",
+                    "making the root tree ({}): Debian {suite} from {mirror}",
                     recipe.architecture
                 );
                 match mmdebstrap(recipe, suite, target, mirror) {

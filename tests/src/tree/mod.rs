@@ -13,6 +13,14 @@ use anyhow::{Context as _, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The directory of a recipe's tree, made first if it is not there yet (root needed; progress on stderr).
+///
+/// # Errors
+/// It cannot be made.
+pub fn made(recipe: &Recipe) -> anyhow::Result<PathBuf> {
+    build::built(recipe)
+}
+
 /// A complete root tree.
 #[derive(Debug, Clone)]
 pub struct Tree {

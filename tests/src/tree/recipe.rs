@@ -14,7 +14,7 @@ const PACKAGES: &str =
 /// The recipe of a root tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
-    /// Debian's name of the architecture.
+    /// Debian's name of the architecture, or the name of the recipe.
     pub architecture: String,
     /// Arguments for mmdebstrap, without suite, target and mirror.
     pub(super) arguments: Vec<String>,
@@ -35,11 +35,19 @@ impl Recipe {
     }
 
     fn for_architecture(architecture: &str) -> Self {
+        Self::named(architecture, architecture, PACKAGES, &[])
+    }
+
+    /// The recipe of another tree than that of the nodes, made in the same way. `name` stands in the place of the
+    /// architecture in its directory's name; lists have commas; `path_options` are dpkg's, for example
+    /// `path-exclude=/usr/share/x/*`.
+    #[must_use]
+    pub fn named(name: &str, architectures: &str, packages: &str, path_options: &[&str]) -> Self {
         let mut arguments = vec![
             "--mode=root".to_owned(),
             "--variant=apt".to_owned(),
-            format!("--architectures={architecture}"),
-            format!("--include={PACKAGES}"),
+            format!("--architectures={architectures}"),
+            format!("--include={packages}"),
         ];
         // The index of a testing release may be weeks old where mirrors are frozen.
         for option in [
@@ -53,7 +61,8 @@ impl Recipe {
         for left_out in ["man", "doc", "locale"] {
             arguments.push(format!("--dpkgopt=path-exclude=/usr/share/{left_out}/*"));
         }
-        Self { architecture: architecture.to_owned(), arguments }
+        arguments.extend(path_options.iter().map(|option| format!("--dpkgopt={option}")));
+        Self { architecture: name.to_owned(), arguments }
     }
 
     /// Name of the tree's directory in the cache.
