@@ -1,4 +1,5 @@
-//! The Slurm side of a start: nodes register, the topology is made from what they say of themselves, Slurm takes it.
+//! The Slurm side of a start: nodes register, topology-gen makes the topology from what they say of themselves, Slurm
+//! takes it.
 #![forbid(unsafe_code)]
 
 use crate::cluster::{BlockLine, Cluster, Target};
@@ -6,12 +7,10 @@ use crate::fault::FaultKind;
 use crate::limits;
 use crate::profile::Profile;
 use crate::slurm_conf::FABRIC_TOPOLOGY;
-use crate::stage::{Artifact, TOPOLOGY_GEN};
+use crate::stage::TOPOLOGY_GEN;
 use crate::wait_for;
-use anyhow::Context as _;
-use fabric::{
-    Block, BlockName, BlockSizes, BlockTopology, HostList, NodeName, Topology, TopologyKind, slurm_yaml,
-};
+use anyhow::{Context as _, bail};
+use fabric::{Block, Topology, slurm_yaml};
 use std::fs;
 use std::path::Path;
 
@@ -25,47 +24,33 @@ pub(crate) fn bring_up(cluster: &Cluster, profile: &Profile) -> anyhow::Result<(
     let mut nodes = cluster.nodes();
     nodes.retain(|node| !profile.faults.iter().any(|fault| fault.node == *node && cut_off(fault.kind)));
     cluster.wait_idle(&nodes)?;
+    if profile.nvlink_partitions().is_empty() {
+        return Ok(());
+    }
     make_topology(cluster, profile)?;
     cluster.reload_topology(&nodes)?;
     cluster.wait_idle(&nodes)
 }
 
+/// Lets topology-gen make the controller's topology.yaml from what the trays say of themselves.
 fn make_topology(cluster: &Cluster, profile: &Profile) -> anyhow::Result<()> {
-    if Artifact::TopologyGen.find().is_none() {
-        return cluster.write_file(&Target::controller(), TOPOLOGY_YAML, &from_profile(profile)?);
-    }
-    let mut argv = [TOPOLOGY_GEN, "generate", "--out", TOPOLOGY_YAML, "--topology", FABRIC_TOPOLOGY]
-        .map(str::to_owned)
-        .to_vec();
+    let mut argv: Vec<String> =
+        [TOPOLOGY_GEN, "generate", "--topology", FABRIC_TOPOLOGY, "--out", TOPOLOGY_YAML]
+            .map(str::to_owned)
+            .to_vec();
     if let Some(size) = profile.base_size {
         argv.extend(["--base-size".to_owned(), size.to_string()]);
     }
-    cluster.ctl(&argv).map(drop)
-}
-
-fn from_profile(profile: &Profile) -> anyhow::Result<String> {
-    let mut blocks = Vec::new();
-    for (number, trays) in (1..).zip(profile.nvlink_partitions()) {
-        let nodes: Result<HostList, _> = trays.into_iter().map(NodeName::new).collect();
-        blocks.push(Block { name: BlockName::new(format!("b{number}"))?, nodes: nodes? });
+    if profile.faults.is_empty() {
+        return cluster.ctl(&argv).map(drop);
     }
-    let largest = blocks.iter().map(|block| block.nodes.len()).max().unwrap_or(0);
-    let kind = match u32::try_from(largest)? {
-        0 => TopologyKind::Flat,
-        base => TopologyKind::Block(BlockTopology {
-            sizes: Some(BlockSizes::new(vec![profile.base_size.unwrap_or(base)])?),
-            blocks,
-        }),
-    };
-    let mut topologies = vec![Topology { name: FABRIC_TOPOLOGY.to_owned(), cluster_default: true, kind }];
-    if profile.plain.is_some() {
-        topologies.push(Topology {
-            name: crate::slurm_conf::PLAIN.to_owned(),
-            cluster_default: false,
-            kind: TopologyKind::Flat,
-        });
+    // Trays with a fault may be left out of the blocks; topology-gen writes the file and says so with exit status 1.
+    argv.push("--accept-partial".to_owned());
+    let captured = cluster.capture(&Target::controller(), &argv)?;
+    match captured.status.code() {
+        Some(0 | 1) => Ok(()),
+        _ => bail!("{}: {}\n{}", argv.join(" "), captured.status, captured.stderr),
     }
-    Ok(slurm_yaml::emit(&topologies))
 }
 
 impl Cluster {

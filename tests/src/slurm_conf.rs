@@ -15,7 +15,9 @@ pub(crate) const CONTROLLER_IP: Ipv4Addr = Ipv4Addr::new(10, 75, 0, 1);
 pub(crate) const PORT: u16 = 6817;
 /// Name of the topology that follows the NVLink fabric.
 pub(crate) const FABRIC_TOPOLOGY: &str = "nvlink";
-/// Name of the topology of nodes without fabric, and of their Slurm partition.
+/// Name of the topology of nodes without fabric, as topology-gen calls it.
+pub(crate) const FLAT_TOPOLOGY: &str = "flat";
+/// Slurm partition of the nodes without fabric.
 pub(crate) const PLAIN: &str = "plain";
 /// Slurm partition of the trays.
 pub(crate) const TRAYS: &str = "trays";
@@ -145,7 +147,7 @@ fn node_lines(profile: &Profile) -> String {
         let default = if trays.is_empty() { "YES" } else { "NO" };
         let _ = writeln!(
             text,
-            "PartitionName={PLAIN} Nodes={} Default={default} Topology={PLAIN}",
+            "PartitionName={PLAIN} Nodes={} Default={default} Topology={FLAT_TOPOLOGY}",
             plain.join(",")
         );
     }
@@ -172,7 +174,7 @@ fn gres_conf(profile: &Profile) -> String {
 fn first_topology(profile: &Profile) -> String {
     let mut text = format!("---\n- topology: {FABRIC_TOPOLOGY}\n  cluster_default: true\n  flat: true\n");
     if profile.plain.is_some() {
-        let _ = writeln!(text, "- topology: {PLAIN}\n  cluster_default: false\n  flat: true");
+        let _ = writeln!(text, "- topology: {FLAT_TOPOLOGY}\n  cluster_default: false\n  flat: true");
     }
     text
 }
@@ -218,7 +220,7 @@ mod tests {
     fn plain_nodes_have_a_partition_and_a_topology_of_their_own() {
         let text = conf("mixed", true, &[]).unwrap();
         assert!(
-            text.ends_with("PartitionName=plain Nodes=p01,p02,p03,p04 Default=NO Topology=plain\n"),
+            text.ends_with("PartitionName=plain Nodes=p01,p02,p03,p04 Default=NO Topology=flat\n"),
             "{text}"
         );
         assert!(text.contains("Epilog=").eq(&false) && text.contains("Prolog=/usr/sbin/imex-prolog\n"));

@@ -3,6 +3,7 @@
 
 use crate::paths;
 use crate::spec::Entry;
+use anyhow::Context as _;
 use std::path::{Path, PathBuf};
 
 /// Where the simulated NVML library lies inside a tray; in every architecture's loader path.
@@ -54,6 +55,16 @@ impl Artifact {
     /// The staged file, if it is there.
     pub fn find(self) -> Option<PathBuf> {
         Some(paths::stage().join(self.file_name())).filter(|path| path.is_file())
+    }
+
+    /// The staged file.
+    ///
+    /// # Errors
+    /// It is not there; the text says what to do.
+    pub fn need(self) -> anyhow::Result<PathBuf> {
+        let hint = "make it with `cargo xtask build`";
+        self.find()
+            .with_context(|| format!("no {} in {}; {hint}", self.file_name(), paths::stage().display()))
     }
 
     /// Path inside a node.

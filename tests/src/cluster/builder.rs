@@ -173,23 +173,15 @@ impl ClusterBuilder {
         let mut shared = slurm_conf::shared_files(profile);
         shared.extend(layers::accounts(tree.root())?);
         for artifact in [Artifact::TopologyGen, Artifact::Imex, Artifact::ImexCtl, Artifact::Nvml] {
-            shared.extend(artifact.find().map(|file| artifact.entry(file)));
+            shared.push(artifact.entry(artifact.need()?));
         }
         match &self.plugin {
             Plugin::Stock => {}
-            Plugin::Ours => {
-                let file = Artifact::Plugin.find().with_context(|| {
-                    let stage = crate::paths::stage();
-                    format!(
-                        "no topology_block.so in {}; run `cargo xtask build`, or take --plugin stock",
-                        stage.display()
-                    )
-                })?;
+            Plugin::Ours => shared.push(Artifact::Plugin.entry(Artifact::Plugin.need()?)),
+            Plugin::File(file) => {
+                let file = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
                 shared.push(Artifact::Plugin.entry(file));
             }
-            Plugin::File(file) => shared.push(
-                Artifact::Plugin.entry(file.canonicalize().with_context(|| file.display().to_string())?),
-            ),
         }
         let prolog = self.hook(&mut shared, &self.prolog, Artifact::Prolog, stage::PROLOG)?;
         let epilog = self.hook(&mut shared, &self.epilog, Artifact::Epilog, stage::EPILOG)?;
@@ -218,7 +210,7 @@ impl ClusterBuilder {
         })
     }
 
-    /// Path of the prolog or epilog inside the nodes: the given file, else the staged one, else none.
+    /// Path of the prolog or epilog inside the nodes: the given file, else the staged one.
     fn hook(
         &self,
         shared: &mut Vec<Entry>,
@@ -235,20 +227,16 @@ impl ClusterBuilder {
             }
             None => PathBuf::from(place),
         };
-        match artifact.find().filter(|_| self.imex) {
-            Some(file) => {
-                shared.push(artifact.entry(file));
-                Ok(Some(place))
-            }
-            None => Ok(None),
+        if !self.imex {
+            return Ok(None);
         }
+        shared.push(artifact.entry(artifact.need()?));
+        Ok(Some(place))
     }
 }
 
 fn node_specs(profile: &Profile) -> Vec<NodeSpec> {
-    let probe = Artifact::TopologyGen
-        .find()
-        .map(|_| [stage::TOPOLOGY_GEN, "probe", "--extra"].map(str::to_owned).to_vec());
+    let probe = [stage::TOPOLOGY_GEN, "probe", "--extra"].map(str::to_owned).to_vec();
     let argv = |text: &str| text.split(' ').map(str::to_owned).collect();
     let controller = NodeSpec {
         name: CONTROLLER.to_owned(),
@@ -261,7 +249,7 @@ fn node_specs(profile: &Profile) -> Vec<NodeSpec> {
         daemon: DaemonSpec {
             name: "slurmd".to_owned(),
             argv: argv(&format!("slurmd --systemd --conf-server {CONTROLLER_IP}:{PORT}")),
-            extra: probe.clone().filter(|_| node.fabric.is_some()),
+            extra: node.fabric.as_ref().map(|_| probe.clone()),
         },
         hardware: node.fabric.as_ref().map(|place| {
             let fabric = sim::nvml::Fabric {

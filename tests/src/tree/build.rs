@@ -33,10 +33,7 @@ pub(super) fn built(recipe: &Recipe) -> anyhow::Result<PathBuf> {
         let mut failures = Vec::new();
         for mirror in &mirrors {
             for suite in SUITES {
-                eprintln!(
-                    "making the root tree ({}): Debian {suite} from {mirror}",
-                    recipe.architecture
-                );
+                eprintln!("making the root tree ({}): Debian {suite} from {mirror}", recipe.architecture);
                 match mmdebstrap(recipe, suite, target, mirror) {
                     Ok(()) => return Ok(()),
                     Err(error) => failures.push(format!("{suite} from {mirror}: {error:#}")),
