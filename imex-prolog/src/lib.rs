@@ -1,5 +1,6 @@
 //! One IMEX domain for each job and NVLink partition, begun by slurmd's prolog and ended by its epilog.
 pub mod channel;
+pub mod cli;
 pub mod config;
 pub mod ctl;
 pub mod daemon;
@@ -16,8 +17,10 @@ pub mod procfs;
 pub mod readiness;
 pub mod record;
 pub mod resolve;
+pub mod run;
 pub mod secure_fs;
 pub mod slurm_conf;
 pub mod sys;
 pub mod tray;
+pub mod verdict;
 pub mod wait;

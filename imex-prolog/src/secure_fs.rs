@@ -147,7 +147,8 @@ impl Dir {
             .map_err(|source| call("open directory", &path, source))?;
         let stat = fstat(fd.as_fd()).map_err(|source| call("look at", &path, source))?;
         let sticky = stat.st_mode & STICKY != 0;
-        if !is_ours(&stat) && !(place == Place::OnTheWay && sticky && is_trusted_owner(&stat)) {
+        let passable = place == Place::OnTheWay && sticky && is_trusted_owner(&stat);
+        if !(is_ours(&stat) || passable) {
             return Err(not_safe(path, &stat));
         }
         Ok(Self { fd, path })

@@ -1,0 +1,261 @@
+//! The life of one job's domain on one tray, as a pure order of steps.
+//!
+//! ```text
+//!            save          files, daemon, peers      channel, save
+//!   Absent ───────▶ Starting ──────────────────────────────────▶ Ready
+//!                     │   │ peers missing: save, ask daemon to stop │
+//!                     │   └──────────────▶ NoDomain                 │
+//!                     ▼ save                  ▼ save                ▼ save
+//!                  Stopping ◀─────────────────┴─────────────────────┘
+//!                     │ channel, daemon, files removed; erase
+//!                     ▼
+//!                   Gone (the same as Absent)
+//! ```
+//!
+//! Each arrow's record is on disk before the step that it announces, and the record is erased after everything else is
+//! gone. So whoever finds a record, in whatever state, after a kill at any instruction, can remove all that may exist:
+//! [`end`] does so for an epilog, [`begin`] for what an earlier job left behind.
+//!
+//! The caller holds the tray lock. Nothing here touches the system: [`World`] does, and the tests put a world there that
+//! dies at every step.
+#![forbid(unsafe_code)]
+
+use crate::daemon::Ended;
+use crate::procfs::{Process, Ticks};
+use crate::readiness::Readiness;
+use crate::record::{Record, State};
+use fabric::names::JobId;
+use std::time::Duration;
+
+/// What is stored about a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// Nothing.
+    Nothing,
+    /// Files without a record: somebody removed the record by hand.
+    FilesOnly,
+    /// A record that cannot be read; in words.
+    Damaged(String),
+    /// A record.
+    Record(Box<Record>),
+}
+
+/// Everything that the steps do to the tray. Each call can be repeated: doing it twice is doing it once.
+pub trait World {
+    /// A step that failed.
+    type Error;
+
+    /// Whether an epilog has ended the run whose prolog was started then.
+    ///
+    /// # Errors
+    /// The tray's state cannot be read.
+    fn has_ended(&mut self, job: JobId, prolog_started: Ticks) -> Result<bool, Self::Error>;
+    /// Jobs that something is stored about.
+    ///
+    /// # Errors
+    /// The tray's state cannot be read.
+    fn jobs(&mut self) -> Result<Vec<JobId>, Self::Error>;
+    /// What is stored about a job.
+    ///
+    /// # Errors
+    /// The tray's state cannot be read.
+    fn load(&mut self, job: JobId) -> Result<Stored, Self::Error>;
+    /// Stores the record, replacing an older one in one step.
+    ///
+    /// # Errors
+    /// It is not stored.
+    fn save(&mut self, record: &Record) -> Result<(), Self::Error>;
+    /// Removes the record.
+    ///
+    /// # Errors
+    /// It may still be there.
+    fn erase(&mut self, job: JobId) -> Result<(), Self::Error>;
+    /// Writes the daemon's configuration and nodes file.
+    ///
+    /// # Errors
+    /// They may be there in part.
+    fn make_files(&mut self, record: &Record) -> Result<(), Self::Error>;
+    /// Removes them.
+    ///
+    /// # Errors
+    /// They may be there in part.
+    fn drop_files(&mut self, job: JobId) -> Result<(), Self::Error>;
+    /// Starts the daemon.
+    ///
+    /// # Errors
+    /// It does not run.
+    fn start_daemon(&mut self, record: &Record) -> Result<Process, Self::Error>;
+    /// Whether the recorded daemon runs.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn is_daemon_alive(&mut self, record: &Record) -> Result<bool, Self::Error>;
+    /// Waits for the whole domain.
+    fn wait_ready(&mut self, record: &Record) -> Readiness;
+    /// Tells the daemon to end, without waiting.
+    ///
+    /// # Errors
+    /// It was not told.
+    fn ask_daemon_to_stop(&mut self, record: &Record) -> Result<(), Self::Error>;
+    /// Ends the recorded daemon and every other one that was started for the job.
+    ///
+    /// # Errors
+    /// One may still run.
+    fn stop_daemon(&mut self, job: JobId, record: Option<&Record>) -> Result<Ended, Self::Error>;
+    /// Makes the job's channel, if this tray's channels are ours to make.
+    ///
+    /// # Errors
+    /// There is no usable channel.
+    fn make_channel(&mut self, record: &Record) -> Result<(), Self::Error>;
+    /// Removes the job's channel; without a record the one that the settings give to this job.
+    ///
+    /// # Errors
+    /// It may still be there.
+    fn drop_channel(&mut self, job: JobId, record: Option<&Record>) -> Result<(), Self::Error>;
+}
+
+/// How a begin ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// The domain is complete and the channel exists.
+    Ready {
+        /// How long the wait took.
+        after: Duration,
+        /// The control tool's word for the whole domain.
+        domain: String,
+    },
+    /// It already was: the prolog ran twice.
+    AlreadyReady,
+    /// An epilog has ended this run of the job; nothing was begun, or the epilog removes it.
+    RunEnded,
+    /// Given up for want of a peer; there is no channel.
+    NoDomain(Readiness),
+    /// The own daemon failed.
+    Failed(Readiness),
+}
+
+/// How an end ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// There was nothing.
+    Nothing,
+    /// What is there was begun after this epilog was started, so it belongs to a later run.
+    LaterRun,
+    /// All is removed.
+    Gone {
+        /// How the daemon ended.
+        daemon: Ended,
+        /// How far the domain had come.
+        was: Option<State>,
+    },
+}
+
+/// Brings a domain up. `record` is what is to be: state `Starting`, no daemon.
+///
+/// # Errors
+/// The first step that failed. The record then says what may exist; an epilog or the next begin removes it.
+pub fn begin<W: World>(world: &mut W, mut record: Record) -> Result<Begun, W::Error> {
+    if world.has_ended(record.job, record.prolog_started)? {
+        return Ok(Begun::RunEnded);
+    }
+    for job in world.jobs()? {
+        let stored = world.load(job)?;
+        if let Stored::Record(old) = &stored
+            && is_same(old, &record)
+            && world.is_daemon_alive(old)?
+        {
+            world.make_channel(old)?;
+            return Ok(Begun::AlreadyReady);
+        }
+        take_down(world, job, stored)?;
+    }
+    world.save(&record)?;
+    world.make_files(&record)?;
+    record.daemon = Some(world.start_daemon(&record)?);
+    world.save(&record)?;
+    match world.wait_ready(&record) {
+        Readiness::Ready { after, domain } => {
+            world.make_channel(&record)?;
+            become_state(&mut record, State::Ready);
+            world.save(&record)?;
+            Ok(Begun::Ready { after, domain })
+        }
+        Readiness::RunEnded => Ok(Begun::RunEnded),
+        peers @ (Readiness::PeersMissing { .. } | Readiness::NoView { .. }) => {
+            give_up(world, &mut record, State::NoDomain)?;
+            Ok(Begun::NoDomain(peers))
+        }
+        own @ (Readiness::DaemonDied | Readiness::NotReady { .. }) => {
+            give_up(world, &mut record, State::Stopping)?;
+            Ok(Begun::Failed(own))
+        }
+    }
+}
+
+/// Takes a job's domain down, as far as it was begun before `epilog_started`.
+///
+/// # Errors
+/// The first step that failed; the others were tried. The record stays until all have succeeded.
+pub fn end<W: World>(world: &mut W, job: JobId, epilog_started: Ticks) -> Result<Closed, W::Error> {
+    let stored = world.load(job)?;
+    match &stored {
+        Stored::Nothing => return Ok(Closed::Nothing),
+        Stored::Record(record) if record.prolog_started > epilog_started => return Ok(Closed::LaterRun),
+        Stored::Record(_) | Stored::FilesOnly | Stored::Damaged(_) => {}
+    }
+    let was = if let Stored::Record(record) = &stored { Some(record.state) } else { None };
+    take_down(world, job, stored).map(|daemon| Closed::Gone { daemon, was })
+}
+
+/// The order of removal: the way into the fabric first, then the daemon, then its files, at last the record.
+fn take_down<W: World>(world: &mut W, job: JobId, stored: Stored) -> Result<Ended, W::Error> {
+    let (record, channel) = match stored {
+        // No record, no channel: it might be that of the job which runs now.
+        Stored::Nothing | Stored::FilesOnly => (None, Ok(())),
+        Stored::Damaged(_) => (None, world.drop_channel(job, None)),
+        Stored::Record(mut record) => {
+            become_state(&mut record, State::Stopping);
+            world.save(&record)?;
+            let channel = world.drop_channel(job, Some(&record));
+            (Some(record), channel)
+        }
+    };
+    let daemon = world.stop_daemon(job, record.as_deref());
+    channel?;
+    let ended = daemon?;
+    world.drop_files(job)?;
+    world.erase(job)?;
+    Ok(ended)
+}
+
+/// Leaves the domain without waiting: peers that are connected see it at once. An epilog does the rest.
+fn give_up<W: World>(world: &mut W, record: &mut Record, state: State) -> Result<(), W::Error> {
+    become_state(record, state);
+    world.save(record)?;
+    world.ask_daemon_to_stop(record)
+}
+
+/// Whether `old` is a complete domain of the very run that `new` wants to begin.
+fn is_same(old: &Record, new: &Record) -> bool {
+    old.state == State::Ready
+        && old.job == new.job
+        && old.restarts == new.restarts
+        && old.boot == new.boot
+        && old.block == new.block
+        && old.members == new.members
+        && old.own_index == new.own_index
+        && old.channel == new.channel
+}
+
+fn become_state(record: &mut Record, next: State) {
+    debug_assert!(may_become(record.state, next), "{:?} to {next:?}", record.state);
+    record.state = next;
+}
+
+/// The arrows of the picture above.
+fn may_become(from: State, to: State) -> bool {
+    matches!((from, to), (State::Starting, State::Ready | State::NoDomain) | (_, State::Stopping))
+}
+
+#[cfg(test)]
+mod tests;

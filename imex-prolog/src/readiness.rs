@@ -1,0 +1,162 @@
+//! Waiting until this tray's part of the domain is complete.
+//!
+//! Complete means: the own daemon says READY, and it is connected to every member. `-q` alone says only that the
+//! daemon has initialised; the domain's own word UP needs every peer's command port as well and is not waited for.
+//!
+//! What the wait ends with decides whose fault it was. A daemon that ends, or never becomes READY, is this tray's
+//! fault. A member that does not connect is a peer's, as far as anybody can tell from here.
+#![forbid(unsafe_code)]
+
+use crate::ctl::{CtlError, OwnRow, OwnState};
+use std::time::Duration;
+
+/// First pause between two looks.
+pub const PAUSE_FIRST: Duration = Duration::from_millis(20);
+/// Longest pause between two looks; also the longest time until an ending mark is seen, beside the calls themselves.
+pub const PAUSE_LONGEST: Duration = Duration::from_millis(500);
+
+/// What the wait looks at.
+pub trait Probe {
+    /// Time since the wait began.
+    fn elapsed(&self) -> Duration;
+    /// Time that is left.
+    fn remaining(&self) -> Duration;
+    /// Pauses; each time a little longer.
+    fn pause(&mut self);
+    /// Whether an epilog has ended this run of the job.
+    fn has_ended(&mut self) -> bool;
+    /// Whether the own daemon's process is there.
+    fn is_daemon_alive(&mut self) -> bool;
+    /// The own daemon's word.
+    ///
+    /// # Errors
+    /// No clear answer.
+    fn own_state(&mut self) -> Result<OwnState, CtlError>;
+    /// The own connections.
+    ///
+    /// # Errors
+    /// No clear answer.
+    fn own_row(&mut self) -> Result<OwnRow, CtlError>;
+}
+
+/// How the wait ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// The domain is complete.
+    Ready {
+        /// How long it took.
+        after: Duration,
+        /// The tool's word for the whole domain.
+        domain: String,
+    },
+    /// An epilog ended the run meanwhile.
+    RunEnded,
+    /// The own daemon's process ended.
+    DaemonDied,
+    /// The own daemon did not become READY in time.
+    NotReady {
+        /// What it or the tool said last.
+        last: String,
+    },
+    /// The own daemon is READY, but members are missing.
+    PeersMissing {
+        /// Their positions in the nodes file, each with the tool's word.
+        missing: Vec<(usize, String)>,
+        /// True when one of them had been connected and was lost again.
+        lost: bool,
+    },
+    /// The own daemon is READY, but the tool never showed the connections.
+    NoView {
+        /// What it said last.
+        last: String,
+    },
+}
+
+/// Waits until the domain is complete, its run has ended or its time is over. `patience` is how long a peer that had been
+/// connected may be gone.
+pub fn wait_ready(probe: &mut impl Probe, patience: Duration) -> Readiness {
+    let mut seen = Seen::default();
+    loop {
+        if probe.has_ended() {
+            return Readiness::RunEnded;
+        }
+        if !probe.is_daemon_alive() {
+            return Readiness::DaemonDied;
+        }
+        if let Some(ready) = seen.look(probe) {
+            return ready;
+        }
+        if seen.has_lost_a_peer_for(probe.elapsed(), patience) || probe.remaining().is_zero() {
+            // A daemon that died during the last calls is the better explanation.
+            return if probe.is_daemon_alive() { seen.verdict() } else { Readiness::DaemonDied };
+        }
+        probe.pause();
+    }
+}
+
+/// What was seen so far.
+#[derive(Default)]
+struct Seen {
+    was_ready: bool,
+    last_state: Option<String>,
+    last_row: Option<OwnRow>,
+    last_view_fault: Option<String>,
+    ever_connected: Vec<bool>,
+    lost_since: Option<Duration>,
+}
+
+impl Seen {
+    fn look(&mut self, probe: &mut impl Probe) -> Option<Readiness> {
+        match probe.own_state() {
+            Ok(OwnState::Ready) => self.was_ready = true,
+            Ok(OwnState::Other(word)) => {
+                self.was_ready = false;
+                self.last_state = Some(word);
+                return None;
+            }
+            Err(error) => {
+                self.last_state = Some(error.to_string());
+                return None;
+            }
+        }
+        match probe.own_row() {
+            Ok(row) if row.missing().is_empty() && !row.words.is_empty() => {
+                return Some(Readiness::Ready { after: probe.elapsed(), domain: row.domain });
+            }
+            Ok(row) => self.take_row(row, probe.elapsed()),
+            Err(error) => self.last_view_fault = Some(error.to_string()),
+        }
+        None
+    }
+
+    fn take_row(&mut self, row: OwnRow, now: Duration) {
+        self.ever_connected.resize(row.words.len(), false);
+        let mut lost = false;
+        for (index, ever) in self.ever_connected.iter_mut().enumerate() {
+            let connected = row.is_connected(index);
+            lost |= *ever && !connected;
+            *ever |= connected;
+        }
+        self.lost_since = if lost { self.lost_since.or(Some(now)) } else { None };
+        self.last_row = Some(row);
+    }
+
+    fn has_lost_a_peer_for(&self, now: Duration, patience: Duration) -> bool {
+        self.lost_since.is_some_and(|since| now.saturating_sub(since) >= patience)
+    }
+
+    fn verdict(self) -> Readiness {
+        match (self.was_ready, self.last_row) {
+            (true, Some(row)) => {
+                Readiness::PeersMissing { missing: row.missing(), lost: self.lost_since.is_some() }
+            }
+            (true, None) => Readiness::NoView { last: self.last_view_fault.unwrap_or_default() },
+            (false, _) => {
+                Readiness::NotReady { last: self.last_state.unwrap_or_else(|| "nothing".to_owned()) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+use super::*;
+
+/// A script of one character a round: what daemon and tool show. The last one repeats.
+///
+/// `i` initialising, `x` the tool fails at `-q`, `v` READY but no view, `C` complete, `1`/`2` member 1/2 of three is
+/// missing, `e` ended by an epilog, `d` daemon dead.
+struct Script {
+    rounds: Vec<char>,
+    at: usize,
+    pauses: u64,
+    limit: u64,
+}
+
+impl Script {
+    fn now(&self) -> char {
+        self.rounds[self.at.min(self.rounds.len() - 1)]
+    }
+}
+
+fn fault() -> CtlError {
+    CtlError::Hung { program: "/ctl".into(), option: "-N", millis: 5 }
+}
+
+impl Probe for Script {
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(self.pauses)
+    }
+    fn remaining(&self) -> Duration {
+        Duration::from_secs(self.limit.saturating_sub(self.pauses))
+    }
+    fn pause(&mut self) {
+        self.at += 1;
+        self.pauses += 1;
+    }
+    fn has_ended(&mut self) -> bool {
+        self.now() == 'e'
+    }
+    fn is_daemon_alive(&mut self) -> bool {
+        self.now() != 'd'
+    }
+    fn own_state(&mut self) -> Result<OwnState, CtlError> {
+        match self.now() {
+            'i' => Ok(OwnState::Other("INITIALIZING".to_owned())),
+            'x' => Err(fault()),
+            _ => Ok(OwnState::Ready),
+        }
+    }
+    fn own_row(&mut self) -> Result<OwnRow, CtlError> {
+        let now = self.now();
+        if now == 'v' {
+            return Err(fault());
+        }
+        let word = |index: usize| match now.to_digit(10) {
+            Some(missing) if missing as usize == index => "NEVER_CONNECTED".to_owned(),
+            _ => "CONNECTED".to_owned(),
+        };
+        Ok(OwnRow { words: (0..3).map(word).collect(), domain: "UP".to_owned() })
+    }
+}
+
+fn outcome(rounds: &str) -> Readiness {
+    let mut script = Script { rounds: rounds.chars().collect(), at: 0, pauses: 0, limit: 20 };
+    wait_ready(&mut script, Duration::from_secs(5))
+}
+
+fn missing(index: usize, lost: bool) -> Readiness {
+    Readiness::PeersMissing { missing: vec![(index, "NEVER_CONNECTED".to_owned())], lost }
+}
+
+#[test]
+fn ready_when_the_own_row_is_complete() {
+    assert_eq!(outcome("xii1C"), Readiness::Ready { after: Duration::from_secs(4), domain: "UP".to_owned() });
+}
+
+#[test]
+fn an_ending_mark_or_a_dead_daemon_ends_the_wait_at_once() {
+    assert_eq!(outcome("ii1e"), Readiness::RunEnded);
+    assert_eq!(outcome("i1d"), Readiness::DaemonDied);
+    assert_eq!(outcome("e"), Readiness::RunEnded);
+}
+
+#[test]
+fn an_own_daemon_that_is_never_ready_is_this_trays_fault() {
+    assert_eq!(outcome("i"), Readiness::NotReady { last: "INITIALIZING".to_owned() });
+    assert_eq!(
+        outcome("x"),
+        Readiness::NotReady { last: "/ctl -N did not answer within 5 ms and was ended".to_owned() }
+    );
+}
+
+#[test]
+fn a_member_that_never_came_is_named_at_the_deadline() {
+    assert_eq!(outcome("i2"), missing(2, false));
+}
+
+#[test]
+fn a_member_that_left_is_given_up_early() {
+    let mut script = Script { rounds: "2111111111C".chars().collect(), at: 0, pauses: 0, limit: 20 };
+    assert_eq!(wait_ready(&mut script, Duration::from_secs(5)), missing(1, true));
+    assert_eq!(script.pauses, 6);
+    assert_eq!(
+        outcome("21112C"),
+        Readiness::Ready { after: Duration::from_secs(5), domain: "UP".to_owned() }
+    );
+}
+
+#[test]
+fn a_tool_that_never_shows_the_connections_is_told_apart() {
+    assert!(matches!(outcome("v"), Readiness::NoView { .. }));
+    assert_eq!(outcome("2v"), missing(2, false));
+}

@@ -1,0 +1,158 @@
+//! One run of prolog or epilog: what surrounds it, its closing line, its panic wall.
+#![forbid(unsafe_code)]
+
+mod epilog;
+mod prolog;
+
+use crate::config::Settings;
+use crate::daemon::DirectOwner;
+use crate::deadline::Deadline;
+use crate::job::Environment;
+use crate::paths::Paths;
+use crate::procfs::{Proc, Process};
+use crate::resolve::Lookup;
+use crate::secure_fs::Dir;
+use crate::tray::Tray;
+use crate::verdict::Outcome;
+use fabric::names::{BlockName, JobId, NodeName};
+use fabric::nvml::NvmlError;
+use fabric::reading::TrayReading;
+use fabric::report::{Blame, Report};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+/// What a run gets from outside.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Where things lie.
+    pub paths: Paths,
+    /// What Slurm says.
+    pub environment: Environment,
+    /// Reads this tray's GPUs.
+    pub read_tray: fn() -> Result<TrayReading, NvmlError>,
+    /// Finds addresses.
+    pub lookup: Lookup,
+}
+
+/// Which of the two programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// slurmd's `Prolog`.
+    Prolog,
+    /// slurmd's `Epilog`.
+    Epilog,
+}
+
+/// What the closing line tells, as far as the run came.
+#[derive(Debug, Default)]
+struct Summary {
+    job: Option<JobId>,
+    node: Option<NodeName>,
+    partition: Option<NodeName>,
+    block: Option<BlockName>,
+    members: Option<usize>,
+}
+
+/// Runs the hook and writes its closing line. Never panics and always comes back within the run's budget.
+#[must_use]
+pub fn run(hook: Hook, surroundings: &Surroundings) -> Outcome {
+    let begin = Instant::now();
+    let mut summary = Summary::default();
+    let guarded = AssertUnwindSafe(|| match hook {
+        Hook::Prolog => prolog::run(surroundings, &mut summary),
+        Hook::Epilog => epilog::run(surroundings, &mut summary),
+    });
+    let outcome = catch_unwind(guarded).unwrap_or_else(|_| {
+        let report =
+            Report::new(Blame::Bug, "the program stopped at an internal fault; standard error has its place");
+        Outcome::Refused(
+            report.with_hint("report it with the log; what it left behind is removed by the next run"),
+        )
+    });
+    close(hook, &outcome, &summary, begin.elapsed());
+    outcome
+}
+
+fn close(hook: Hook, outcome: &Outcome, summary: &Summary, elapsed: Duration) {
+    let hook = match hook {
+        Hook::Prolog => "prolog",
+        Hook::Epilog => "epilog",
+    };
+    let words = match outcome {
+        Outcome::Nothing(words) | Outcome::Done(_, words) => words.clone(),
+        Outcome::Refused(report) => report.to_string(),
+    };
+    let Summary { job, node, partition, block, members } = summary;
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                outcome = outcome.word(),
+                job = job.as_ref().map(tracing::field::display),
+                node = node.as_ref().map(tracing::field::display),
+                partition = partition.as_ref().map(tracing::field::display),
+                block = block.as_ref().map(tracing::field::display),
+                members = members,
+                elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+                exit = outcome.exit_code(),
+                "{hook}: {words}"
+            )
+        };
+    }
+    match outcome {
+        Outcome::Nothing(_) | Outcome::Done(..) => line!(info),
+        Outcome::Refused(_) => line!(error),
+    }
+}
+
+/// What both hooks need once they touch the tray.
+struct Ground {
+    proc: Proc,
+    state: Dir,
+    boot: String,
+    myself: Process,
+}
+
+impl Ground {
+    /// Opens the state directory and finds out who and when we are.
+    fn prepare(paths: &Paths) -> Result<Self, Outcome> {
+        let hint = "imex-prolog must be run by slurmd as root with /proc mounted";
+        let node = |error: &dyn std::error::Error| Outcome::refused(Blame::Node, error, hint);
+        let proc = Proc::new(&paths.proc_dir);
+        let boot = proc.boot_id().map_err(|error| node(&error))?;
+        let myself = proc.myself().map_err(|error| node(&error))?;
+        let state = Dir::create(&paths.run_dir, 0o700).map_err(|error| node(&error))?;
+        Ok(Self { proc, state, boot, myself })
+    }
+
+    fn tray(self, paths: &Paths, settings: Settings, budget: Deadline) -> Result<Tray<DirectOwner>, Outcome> {
+        let logs = Dir::create(&paths.log_dir, 0o755).map_err(|error| {
+            Outcome::refused(Blame::Node, &error, "check owner and mode of the log directory")
+        })?;
+        let owner = DirectOwner::new(self.proc, logs);
+        Ok(Tray { paths: paths.clone(), state: self.state, settings, owner, boot: self.boot, budget })
+    }
+}
+
+/// The budget of a run: `wanted`, cut so that it ends before slurmd would end it.
+fn budget(wanted: Duration, slurm_limit: Option<Duration>) -> Duration {
+    /// Time to write down the outcome and to exit.
+    const MARGIN_MAX: Duration = Duration::from_secs(5);
+    match slurm_limit {
+        Some(limit) if !limit.is_zero() => wanted.min(limit - MARGIN_MAX.min(limit / 4)),
+        _ => wanted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_ends_before_slurmd_would_end_it() {
+        let seconds = Duration::from_secs;
+        assert_eq!(budget(seconds(150), None), seconds(150));
+        assert_eq!(budget(seconds(150), Some(seconds(600))), seconds(150));
+        assert_eq!(budget(seconds(150), Some(seconds(60))), seconds(55));
+        assert_eq!(budget(seconds(150), Some(seconds(8))), seconds(6));
+    }
+}

@@ -1,0 +1,60 @@
+//! The epilog: end what the prolog of this run began, from the record alone.
+//!
+//! It needs the job id and nothing else of Slurm's environment, works the same in every mode and with settings that have
+//! become unreadable meanwhile, and is a no-op where nothing was begun.
+#![forbid(unsafe_code)]
+
+use super::{Ground, Summary, Surroundings, budget};
+use crate::config::{Mode, Settings};
+use crate::deadline::Deadline;
+use crate::lifecycle::end;
+use crate::lock::TrayLock;
+use crate::mark::{Mark, forget_old};
+use crate::slurm_conf::SlurmConf;
+use crate::verdict::{Outcome, of_end, of_lock};
+use fabric::report::Blame;
+use std::time::Duration;
+
+/// Reserved for SIGKILL and removal behind the wait for the daemon.
+const KILL_RESERVE: Duration = Duration::from_secs(10);
+
+pub(super) fn run(around: &Surroundings, summary: &mut Summary) -> Outcome {
+    match steps(around, summary) {
+        Ok(outcome) | Err(outcome) => outcome,
+    }
+}
+
+fn steps(around: &Surroundings, summary: &mut Summary) -> Result<Outcome, Outcome> {
+    let job = around.environment.job_id().map_err(|error| {
+        Outcome::refused(Blame::Config, &error, "imex-epilog must be slurm.conf's Epilog")
+    })?;
+    summary.job = Some(job);
+    summary.node = around.environment.node();
+    let settings = Settings::load(&around.paths.settings).unwrap_or_else(|error| {
+        tracing::warn!(%job, %error, "settings cannot be used, going on with the defaults");
+        Settings::default()
+    });
+    if settings.mode == Mode::Off && !around.paths.run_dir.exists() {
+        return Ok(Outcome::Nothing("mode is off".to_owned()));
+    }
+    // Without slurm.conf only the cut to slurmd's own timeout is missing.
+    let conf =
+        around.environment.conf().ok().and_then(|path| SlurmConf::load(&path).ok()).unwrap_or_default();
+    let wanted = settings.deadlines.epilog_lock()
+        + Duration::from_secs(settings.deadlines.stop_seconds)
+        + KILL_RESERVE;
+    let total = budget(wanted, conf.epilog_timeout());
+    let budget = Deadline::after(total.saturating_sub(KILL_RESERVE.min(total / 2)));
+
+    let ground = Ground::prepare(&around.paths)?;
+    let (epilog_started, boot) = (ground.myself.started, ground.boot.clone());
+    let state_fault =
+        |error| Outcome::refused(Blame::Node, &error, "check owner and mode of the state directory");
+    // Before the lock: the job's own prolog may hold it, and waits only until it sees this.
+    Mark { epilog_started, boot: boot.clone() }.leave(&ground.state, job).map_err(state_fault)?;
+    let limit = budget.within(settings.deadlines.epilog_lock());
+    let _lock = TrayLock::take(&ground.state, limit).map_err(|error| of_lock(&error))?;
+    forget_old(&ground.state, epilog_started, &boot).map_err(state_fault)?;
+    let mut tray = ground.tray(&around.paths, settings, budget)?;
+    Ok(of_end(end(&mut tray, job, epilog_started)))
+}

@@ -1,0 +1,288 @@
+//! The prolog: decide whether this job gets a domain here, who is in it, and bring it up.
+#![forbid(unsafe_code)]
+
+use super::{Ground, Summary, Surroundings, budget};
+use crate::channel;
+use crate::config::{Mode, Settings, SingleTray};
+use crate::deadline::{Deadline, Pauses};
+use crate::job::{JobContext, Sharing};
+use crate::lifecycle::begin;
+use crate::lock::TrayLock;
+use crate::members::{Members, block_of, load_topologies, members};
+use crate::paths::Paths;
+use crate::procfs::Proc;
+use crate::record::{Channel, Member, Record, State};
+use crate::resolve::resolve;
+use crate::slurm_conf::SlurmConf;
+use crate::tray::log_name;
+use crate::verdict::{Domain, Outcome, of_begin, of_lock};
+use fabric::identity::{DomainId, FabricId, PartitionId};
+use fabric::names::{BlockName, JobId};
+use fabric::nvml::NvmlError;
+use fabric::reading::{TrayReading, Verdict};
+use fabric::report::{Blame, Report};
+use fabric::topology::Block;
+use std::time::Duration;
+
+/// Lines of the daemon's log that a fault report shows.
+const TAIL_LINES: usize = 6;
+/// Bytes of the log that are looked at for them.
+const TAIL_BYTES: u64 = 8 << 10;
+
+/// Either what was asked for, or the outcome that ends the run.
+type Step<T> = Result<T, Outcome>;
+
+pub(super) fn run(around: &Surroundings, summary: &mut Summary) -> Outcome {
+    match steps(around, summary) {
+        Ok(outcome) | Err(outcome) => outcome,
+    }
+}
+
+fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
+    let settings = Settings::load(&around.paths.settings).map_err(|error| {
+        Outcome::refused(
+            Blame::Config,
+            &error,
+            "correct the settings; imex-prolog check-config shows every fault",
+        )
+    })?;
+    let job = around.environment.job().map_err(|error| {
+        Outcome::refused(
+            Blame::Config,
+            &error,
+            "imex-prolog must be slurm.conf's Prolog, with PrologFlags=Alloc",
+        )
+    })?;
+    summary.job = Some(job.id);
+    summary.node = Some(job.node.clone());
+    summary.partition = job.partition.clone();
+    tracing::debug!(settings = settings.to_text(), "effective settings");
+    if settings.mode == Mode::Off {
+        return Ok(Outcome::Nothing("mode is off".to_owned()));
+    }
+    let conf = SlurmConf::load(&job.conf).map_err(|error| {
+        Outcome::refused(Blame::Config, &error, "SLURM_CONF must name slurmd's slurm.conf")
+    })?;
+    refuse_jobs_without_gpus(&job, &conf)?;
+    let budget = Deadline::after(budget(settings.deadlines.ready(), conf.prolog_timeout()));
+
+    let members = find_members(&job, around, &settings, budget, summary)?;
+    let channel = plan_channel(&job, &settings, &conf, &around.paths)?;
+    let members_at = resolve(
+        &members.nodes,
+        &conf,
+        around.lookup,
+        budget.within(Duration::from_secs(settings.deadlines.resolve_seconds)),
+    )
+    .map_err(|error| {
+        let blame = if *error.node() == job.node { Blame::Config } else { Blame::Peer };
+        let hint = "all nodes must find the same address for each node: set NodeAddr in slurm.conf, or correct name resolution";
+        Outcome::refused(blame, &error, hint)
+    })?;
+    bring_up(&job, settings, &members, members_at, channel, around, budget)
+}
+
+fn refuse_jobs_without_gpus(job: &JobContext, conf: &SlurmConf) -> Step<()> {
+    let gpus = job.gpus.as_ref().is_some_and(|gpus| !gpus.is_empty());
+    match (gpus, job.sharing) {
+        (true, _) => Ok(()),
+        (false, _) if conf.slurm_manages_gpus() => {
+            Err(Outcome::Nothing("the job has no GPUs on this node".to_owned()))
+        }
+        (false, Sharing::WholeNode) => Ok(()),
+        (false, _) => Err(Outcome::Nothing("the job shares this node".to_owned())),
+    }
+}
+
+/// The job's trays in this tray's block, after this tray's own fabric has been read and agrees with it.
+fn find_members(
+    job: &JobContext,
+    around: &Surroundings,
+    settings: &Settings,
+    budget: Deadline,
+    summary: &mut Summary,
+) -> Step<Members> {
+    let topologies = load_topologies(&job.conf).map_err(|error| {
+        Outcome::refused(Blame::Config, &error, "write topology.yaml anew with topology-gen generate")
+    })?;
+    let Some(block) = block_of(&topologies, &job.node) else {
+        return Err(Outcome::Nothing("this node is in no block of topology.yaml".to_owned()));
+    };
+    summary.block = Some(block.name.clone());
+    let members = members(block, &job.node, &job.nodes).map_err(|error| {
+        Outcome::refused(Blame::Config, &error, "this node's name in Slurm must be in the job's node list")
+    })?;
+    summary.members = Some(members.nodes.len());
+    check_fabric(job, block, around, settings, budget)?;
+    if members.nodes.len() == 1 && settings.single_tray == SingleTray::Skip {
+        return Err(Outcome::Nothing(
+            "the job has one node in this block, and single_tray is skip".to_owned(),
+        ));
+    }
+    Ok(members)
+}
+
+/// This tray's fabric as NVML tells it now. Anything that only a job with the whole tray needs is no fault for another one.
+fn check_fabric(
+    job: &JobContext,
+    block: &Block,
+    around: &Surroundings,
+    settings: &Settings,
+    budget: Deadline,
+) -> Step<()> {
+    let limit = budget.within(Duration::from_secs(settings.deadlines.fabric_seconds));
+    let reading = match read_settled(around, settings, limit) {
+        Ok(reading) => reading,
+        Err(error) => return Err(nvml_fault(&error, job, &block.name)),
+    };
+    let gpus = u32::try_from(reading.gpus.len()).unwrap_or(u32::MAX);
+    if !job.holds_tray(gpus) {
+        let words =
+            "the job shares this node with others: one IMEX daemon serves a whole node, so it gets none";
+        return Err(Outcome::Nothing(words.to_owned()));
+    }
+    match reading.judge(expected(settings)) {
+        Verdict::Member { id, warnings, .. } => {
+            for warning in warnings {
+                tracing::warn!(job = %job.id, nvlink_partition = %id, "{warning}");
+            }
+            match block.name.names_fabric(&id) {
+                Some(false) => Err(Outcome::Refused(wrong_block(&block.name, &id))),
+                Some(true) | None => Ok(()),
+            }
+        }
+        Verdict::NoFabric { why } if is_named_after_fabric(&block.name) => Err(Outcome::Refused(
+            Report::new(Blame::Node, format!("this node is in block {} but has no multi-node NVLink: {why}", block.name))
+                .with_hint("look at the Fabric section of nvidia-smi -q; if the node was moved, run topology-gen generate again"),
+        )),
+        Verdict::NoFabric { why } => Err(Outcome::Nothing(format!("no multi-node NVLink: {why}"))),
+        Verdict::Rejected { why } => Err(Outcome::Refused(
+            Report::new(Blame::Node, format!("this node's NVLink fabric cannot be used: {why}"))
+                .with_hint("look at the Fabric section of nvidia-smi -q and at the NVLink fabric manager"),
+        )),
+    }
+}
+
+/// Reads the tray again while a GPU's registration at the fabric is still under way.
+fn read_settled(
+    around: &Surroundings,
+    settings: &Settings,
+    limit: Deadline,
+) -> Result<TrayReading, NvmlError> {
+    let mut pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(1));
+    loop {
+        let reading = (around.read_tray)()?;
+        let rejected = matches!(reading.judge(expected(settings)), Verdict::Rejected { .. });
+        if !(rejected && reading.is_pending()) || limit.has_passed() {
+            return Ok(reading);
+        }
+        pauses.pause(limit);
+    }
+}
+
+fn expected(settings: &Settings) -> Option<u32> {
+    Some(settings.gpus_per_tray).filter(|gpus| *gpus > 0)
+}
+
+/// NVML that cannot be read is a fault of a tray that should have it: one in a block named after a fabric.
+fn nvml_fault(error: &NvmlError, job: &JobContext, block: &BlockName) -> Outcome {
+    let no_library = matches!(error, NvmlError::Load { .. });
+    if job.sharing != Sharing::WholeNode || (no_library && !is_named_after_fabric(block)) {
+        let report = Report::of_error(Blame::Node, error);
+        return Outcome::Nothing(format!("GPUs cannot be read: {}", report.to_string().replace('\n', ";")));
+    }
+    Outcome::refused(Blame::Node, error, error.hint())
+}
+
+fn is_named_after_fabric(block: &BlockName) -> bool {
+    let any = FabricId { domain: DomainId([0; 16]), partition: PartitionId(0) };
+    block.names_fabric(&any).is_some()
+}
+
+fn wrong_block(block: &BlockName, id: &FabricId) -> Report {
+    Report::new(
+        Blame::Node,
+        format!("this node is in block {block}, but its GPUs are in another NVLink partition"),
+    )
+    .with_detail(format!("NVML: {id}, whose block would be {}", BlockName::for_fabric(id)))
+    .with_hint(
+        "if the NVLink partitions were changed, run topology-gen generate; if not, reset the GPUs or reboot",
+    )
+}
+
+/// The job's channel; none where Slurm makes them. The driver's device class is looked for before anything is begun.
+fn plan_channel(
+    job: &JobContext,
+    settings: &Settings,
+    conf: &SlurmConf,
+    paths: &Paths,
+) -> Step<Option<Channel>> {
+    if conf.slurm_makes_channels() {
+        return Ok(None);
+    }
+    channel::read_major(&paths.devices).map_err(|error| {
+        let hint = "load the NVIDIA driver with NVreg_ImexChannelCount above 0";
+        Outcome::refused(Blame::Node, &error, hint)
+    })?;
+    Ok(Some(Channel { number: settings.channel.number_for(job.id.get()), uid: job.uid, gid: job.gid }))
+}
+
+fn bring_up(
+    job: &JobContext,
+    settings: Settings,
+    members: &Members,
+    members_at: Vec<Member>,
+    channel: Option<Channel>,
+    around: &Surroundings,
+    budget: Deadline,
+) -> Step<Outcome> {
+    let ground = Ground::prepare(&around.paths)?;
+    let record = Record {
+        job: job.id,
+        restarts: job.restarts,
+        boot: ground.boot.clone(),
+        prolog_started: ground.myself.started,
+        state: State::Starting,
+        block: members.block.clone(),
+        members: members_at.clone(),
+        own_index: members.own_index,
+        channel,
+        daemon: None,
+        note: None,
+    };
+    let limit = budget.within(Duration::from_secs(settings.deadlines.lock_seconds));
+    let _lock = TrayLock::take(&ground.state, limit).map_err(|error| of_lock(&error))?;
+    let proc = ground.proc.clone();
+    let program = settings.daemon.program.clone();
+    let mut tray = ground.tray(&around.paths, settings, budget)?;
+    let result = begin(&mut tray, record);
+    let log_tail = log_tail(&around.paths, job.id);
+    let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let strangers = strangers(&proc, name, &around.paths);
+    Ok(of_begin(result, Domain { members: &members_at, log_tail: &log_tail, strangers: &strangers }))
+}
+
+/// IMEX daemons on this tray that are not ours.
+fn strangers(proc: &Proc, program: &str, paths: &Paths) -> Vec<String> {
+    let ours = paths.run_dir.display().to_string();
+    let others = proc.running_as(program).into_iter().filter(|(_, line)| !line.contains(&ours));
+    others.map(|(pid, line)| format!("{pid} {line}")).collect()
+}
+
+/// The last lines of the daemon's log.
+fn log_tail(paths: &Paths, job: JobId) -> Vec<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(paths.log_dir.join(log_name(job)))?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let skipped = lines.len().saturating_sub(TAIL_LINES);
+    lines.into_iter().skip(skipped).map(|line| line.chars().filter(|c| !c.is_control()).collect()).collect()
+}

@@ -1,0 +1,330 @@
+//! The real tray: what [`crate::lifecycle::World`] means on a machine.
+#![forbid(unsafe_code)]
+
+mod probe;
+
+use crate::channel::{self, ChannelError};
+use crate::config::Settings;
+use crate::ctl::Ctl;
+use crate::daemon::{DaemonError, DaemonOwner, DaemonSpec, Ended};
+use crate::deadline::{Deadline, Pauses};
+use crate::imexd_config::{CONFIG_FILE, NODES_FILE, config_text, nodes_text};
+use crate::lifecycle::{Stored, World};
+use crate::mark::Mark;
+use crate::paths::Paths;
+use crate::procfs::{Process, Ticks};
+use crate::readiness::{Readiness, wait_ready};
+use crate::record::{self, Record, RecordError};
+use crate::secure_fs::{Dir, FsError};
+use fabric::names::JobId;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+use thiserror::Error;
+
+/// How long a port of the daemon may still be held by somebody who is about to let go.
+const PORT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A step that failed on this tray; every one of them is this tray's own fault.
+#[derive(Debug, Error)]
+pub enum TrayError {
+    /// Own state cannot be read or written.
+    #[error("cannot keep the state of job {job} in {dir}")]
+    State {
+        /// The job.
+        job: JobId,
+        /// The state directory.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: FsError,
+    },
+    /// The state directory cannot be read.
+    #[error("cannot read the state directory")]
+    List(#[source] FsError),
+    /// A record cannot be put into words.
+    #[error("cannot write the record of job {job}")]
+    Encode {
+        /// The job.
+        job: JobId,
+        /// Why not.
+        #[source]
+        source: RecordError,
+    },
+    /// The daemon cannot be started, found or ended.
+    #[error("cannot manage the IMEX daemon of job {job}")]
+    Daemon {
+        /// The job.
+        job: JobId,
+        /// Why not.
+        #[source]
+        source: DaemonError,
+    },
+    /// A port that the daemon needs is taken.
+    #[error("port {port} of {address} is held by another program")]
+    Port {
+        /// The tray's address.
+        address: IpAddr,
+        /// The port.
+        port: u16,
+        /// Why it cannot be used.
+        #[source]
+        source: io::Error,
+    },
+    /// The channel cannot be made or removed.
+    #[error("cannot manage the IMEX channel of job {job}")]
+    Channel {
+        /// The job.
+        job: JobId,
+        /// Why not.
+        #[source]
+        source: ChannelError,
+    },
+    /// A record whose own position is outside its member list.
+    #[error("the record of job {job} does not name this tray's own address")]
+    NoOwnAddress {
+        /// The job.
+        job: JobId,
+    },
+}
+
+/// This tray with everything that the steps need. The caller holds the tray lock.
+#[derive(Debug)]
+pub struct Tray<O> {
+    /// Where things lie.
+    pub paths: Paths,
+    /// The open state directory.
+    pub state: Dir,
+    /// The settings.
+    pub settings: Settings,
+    /// Who owns daemons.
+    pub owner: O,
+    /// This boot.
+    pub boot: String,
+    /// The run's whole budget.
+    pub budget: Deadline,
+}
+
+/// Directory of a job's files in the state directory.
+fn dir_name(job: JobId) -> String {
+    format!("job-{job}")
+}
+
+/// File name of a job's daemon log in the log directory.
+#[must_use]
+pub fn log_name(job: JobId) -> String {
+    format!("imexd-job-{job}.log")
+}
+
+impl<O: DaemonOwner> Tray<O> {
+    /// The configuration file by which a job's daemon is known.
+    fn config_path(&self, job: JobId) -> PathBuf {
+        self.paths.run_dir.join(dir_name(job)).join(CONFIG_FILE)
+    }
+
+    fn state_fault(&self, job: JobId) -> impl Fn(FsError) -> TrayError + use<O> {
+        let dir = self.paths.run_dir.clone();
+        move |source| TrayError::State { job, dir: dir.clone(), source }
+    }
+
+    fn own_address(record: &Record) -> Result<IpAddr, TrayError> {
+        let own = record.members.get(record.own_index);
+        own.map(|member| member.address).ok_or(TrayError::NoOwnAddress { job: record.job })
+    }
+
+    /// Refuses a port that somebody else holds: the daemon would say so only in its log. A passing holder, such as an
+    /// outgoing connection or a daemon that is just ending, is waited for.
+    fn check_port(&self, address: IpAddr, port: u16) -> Result<(), TrayError> {
+        let deadline = self.budget.within(PORT_PATIENCE);
+        let mut pauses = Pauses::new(Duration::from_millis(20), Duration::from_millis(250));
+        loop {
+            match TcpListener::bind((address, port)) {
+                Ok(_free) => return Ok(()),
+                Err(source) if deadline.has_passed() || source.kind() != io::ErrorKind::AddrInUse => {
+                    return Err(TrayError::Port { address, port, source });
+                }
+                Err(_) => pauses.pause(deadline),
+            }
+        }
+    }
+
+    /// The recorded process, unless it was recorded in another boot.
+    fn recorded(&self, record: &Record) -> Option<Process> {
+        record.daemon.filter(|_| record.boot == self.boot)
+    }
+
+    /// Removes the oldest daemon logs beyond the number to keep. Failures only cost disk space.
+    fn prune_logs(&self) {
+        let Ok(logs) = Dir::open(&self.paths.log_dir) else { return };
+        let mut found: Vec<(i64, String)> = Vec::new();
+        for name in logs.names().unwrap_or_default() {
+            if name.starts_with("imexd-job-")
+                && let Ok(Some(stat)) = logs.look(&name)
+            {
+                found.push((stat.st_mtime, name));
+            }
+        }
+        found.sort();
+        let surplus = found.len().saturating_sub(self.settings.daemon.log_files_kept as usize);
+        for (_, name) in found.into_iter().take(surplus) {
+            if let Err(error) = logs.remove_file(&name) {
+                tracing::debug!(%error, "an old daemon log stays");
+            }
+        }
+    }
+}
+
+impl<O: DaemonOwner> World for Tray<O> {
+    type Error = TrayError;
+
+    fn has_ended(&mut self, job: JobId, prolog_started: Ticks) -> Result<bool, TrayError> {
+        let mark = Mark::find(&self.state, job).map_err(self.state_fault(job))?;
+        Ok(mark.is_some_and(|mark| mark.ends(prolog_started, &self.boot)))
+    }
+
+    fn jobs(&mut self) -> Result<Vec<JobId>, TrayError> {
+        let names = self.state.names().map_err(TrayError::List)?;
+        let of_dir = |name: &str| -> Option<JobId> {
+            let job: JobId = name.strip_prefix("job-")?.parse().ok()?;
+            (dir_name(job) == name).then_some(job)
+        };
+        let jobs: BTreeSet<JobId> =
+            names.iter().filter_map(|name| record::job_of_file(name).or_else(|| of_dir(name))).collect();
+        Ok(jobs.into_iter().collect())
+    }
+
+    fn load(&mut self, job: JobId) -> Result<Stored, TrayError> {
+        let bytes = match self.state.read(&record::file_name(job), record::LEN_MAX) {
+            Ok(bytes) => bytes,
+            Err(fault @ (FsError::TooLarge { .. } | FsError::Kind { .. } | FsError::Unsafe { .. })) => {
+                return Ok(Stored::Damaged(fault.to_string()));
+            }
+            Err(source) => return Err(self.state_fault(job)(source)),
+        };
+        let Some(bytes) = bytes else {
+            let files = self.state.look(&dir_name(job)).map_err(self.state_fault(job))?;
+            return Ok(if files.is_some() { Stored::FilesOnly } else { Stored::Nothing });
+        };
+        match Record::decode(&bytes) {
+            Ok(record) if record.job == job => Ok(Stored::Record(Box::new(record))),
+            Ok(record) => Ok(Stored::Damaged(format!("it is the record of job {}", record.job))),
+            Err(error) => {
+                tracing::warn!(%job, %error, "record cannot be used, cleaning up by job id");
+                Ok(Stored::Damaged(error.to_string()))
+            }
+        }
+    }
+
+    fn save(&mut self, record: &Record) -> Result<(), TrayError> {
+        let job = record.job;
+        let bytes = record.encode().map_err(|source| TrayError::Encode { job, source })?;
+        self.state.write_atomic(&record::file_name(job), &bytes, 0o600).map_err(self.state_fault(job))
+    }
+
+    fn erase(&mut self, job: JobId) -> Result<(), TrayError> {
+        self.state
+            .remove_file(&record::file_name(job))
+            .and_then(|_| self.state.sync())
+            .map_err(self.state_fault(job))
+    }
+
+    fn make_files(&mut self, record: &Record) -> Result<(), TrayError> {
+        let job = record.job;
+        let fault = self.state_fault(job);
+        let dir = self.state.subdir(&dir_name(job), 0o700).map_err(&fault)?;
+        let nodes = dir.path().join(NODES_FILE);
+        let log = self.paths.log_dir.join(log_name(job));
+        let config = config_text(&self.settings.daemon, Self::own_address(record)?, &nodes, &log);
+        dir.write_atomic(NODES_FILE, nodes_text(&record.members).as_bytes(), 0o600).map_err(&fault)?;
+        dir.write_atomic(CONFIG_FILE, config.as_bytes(), 0o600).map_err(&fault)
+    }
+
+    fn drop_files(&mut self, job: JobId) -> Result<(), TrayError> {
+        self.state.remove_flat_dir(&dir_name(job)).map(|_| ()).map_err(self.state_fault(job))
+    }
+
+    fn start_daemon(&mut self, record: &Record) -> Result<Process, TrayError> {
+        let job = record.job;
+        let address = Self::own_address(record)?;
+        self.check_port(address, self.settings.daemon.server_port)?;
+        self.check_port(address, self.settings.daemon.command_port)?;
+        self.prune_logs();
+        let (config, log_name) = (self.config_path(job), log_name(job));
+        let spec =
+            DaemonSpec { program: &self.settings.daemon.program, config: &config, log_name: &log_name };
+        let process = self.owner.start(&spec).map_err(|source| TrayError::Daemon { job, source })?;
+        tracing::info!(%job, pid = process.pid, "IMEX daemon started");
+        Ok(process)
+    }
+
+    fn is_daemon_alive(&mut self, record: &Record) -> Result<bool, TrayError> {
+        let job = record.job;
+        match self.recorded(record) {
+            Some(process) => self.owner.is_alive(process).map_err(|source| TrayError::Daemon { job, source }),
+            None => Ok(false),
+        }
+    }
+
+    fn wait_ready(&mut self, record: &Record) -> Readiness {
+        let deadlines = &self.settings.deadlines;
+        let ctl = Ctl { program: self.settings.daemon.control.clone(), config: self.config_path(record.job) };
+        let lost = Duration::from_secs(deadlines.peer_lost_seconds);
+        let call = Duration::from_secs(deadlines.control_call_seconds);
+        wait_ready(&mut probe::TrayProbe::new(self, record, ctl, call), lost)
+    }
+
+    fn ask_daemon_to_stop(&mut self, record: &Record) -> Result<(), TrayError> {
+        let job = record.job;
+        match self.recorded(record) {
+            Some(process) => {
+                self.owner.ask_to_stop(process).map_err(|source| TrayError::Daemon { job, source })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn stop_daemon(&mut self, job: JobId, record: Option<&Record>) -> Result<Ended, TrayError> {
+        let fault = |source| TrayError::Daemon { job, source };
+        let patience = self.budget.within(Duration::from_secs(self.settings.deadlines.stop_seconds));
+        let mut processes: Vec<Process> =
+            record.and_then(|record| self.recorded(record)).into_iter().collect();
+        for process in self.owner.find(&self.config_path(job)).map_err(fault)? {
+            if !processes.contains(&process) {
+                processes.push(process);
+            }
+        }
+        let mut worst = Ended::Already;
+        for process in processes {
+            match self.owner.stop(process, patience).map_err(fault)? {
+                Ended::Already => {}
+                Ended::Gracefully if worst == Ended::Killed => {}
+                ended => worst = ended,
+            }
+        }
+        if worst == Ended::Killed {
+            tracing::warn!(%job, "IMEX daemon ignored SIGTERM and was killed; fabric memory may have been left exported");
+        }
+        Ok(worst)
+    }
+
+    fn make_channel(&mut self, record: &Record) -> Result<(), TrayError> {
+        let job = record.job;
+        let Some(wanted) = record.channel else { return Ok(()) };
+        channel::read_major(&self.paths.devices)
+            .and_then(|major| channel::make(&self.paths.channel_dir, major, wanted))
+            .map_err(|source| TrayError::Channel { job, source })
+    }
+
+    fn drop_channel(&mut self, job: JobId, record: Option<&Record>) -> Result<(), TrayError> {
+        let number = match record {
+            Some(record) => record.channel.map(|channel| channel.number),
+            None => Some(self.settings.channel.number_for(job.get())),
+        };
+        let Some(number) = number else { return Ok(()) };
+        channel::remove(&self.paths.channel_dir, number)
+            .map(|_| ())
+            .map_err(|source| TrayError::Channel { job, source })
+    }
+}

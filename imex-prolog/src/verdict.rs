@@ -1,0 +1,200 @@
+//! What a run's outcome means for Slurm. The only place that decides exit codes.
+//!
+//! A prolog that exits nonzero drains its node and takes the job away from all others; an epilog that does drains its
+//! node. So nonzero is kept for a fault of *this* tray:
+//!
+//! | outcome | exit | why |
+//! |---|---|---|
+//! | domain complete, nothing to do, run already over | 0 | |
+//! | own fabric wrong, own daemon does not start, dies or never is READY, port taken, no channel, state not writable, tray locked | 1 | this tray must not take the next job either |
+//! | own daemon READY, a member missing at the deadline | 0, no channel | the tray that is at fault exits 1 by itself; a healthy tray that drained itself for a peer would take the rack with it |
+//! | settings, topology, names wrong | 0, no channel | the same on every tray: exit 1 would drain them all |
+//! | bug in this program | 0, no channel | likewise |
+//!
+//! "No channel" keeps the job from running half-formed: CUDA cannot allocate shareable fabric memory without one, and says so.
+//! The tray that gives up also stops its daemon; members that were connected to it see that and give up too, long before their deadline.
+//! What happened stands in the log, with every missing member by name.
+#![forbid(unsafe_code)]
+
+use crate::lifecycle::{Begun, Closed};
+use crate::lock::LockError;
+use crate::readiness::Readiness;
+use crate::record::Member;
+use crate::tray::TrayError;
+use fabric::report::{Blame, Report};
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// This job is none of our business; in words.
+    Nothing(String),
+    /// Done; one word for the closing line, and what in words.
+    Done(&'static str, String),
+    /// Not done; the report says whose fault it is.
+    Refused(Report),
+}
+
+impl Outcome {
+    /// The exit code for slurmd.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Nothing(_) | Self::Done(..) => 0,
+            Self::Refused(report) => match report.blame {
+                Blame::Node => 1,
+                Blame::Job | Blame::Config | Blame::Peer | Blame::Bug => 0,
+            },
+        }
+    }
+
+    /// One word for the closing line.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Nothing(_) => "nothing-to-do",
+            Self::Done(word, _) => word,
+            Self::Refused(report) if report.blame == Blame::Node => "fault",
+            Self::Refused(_) => "no-domain",
+        }
+    }
+
+    /// A refusal with the causes of `error`.
+    pub fn refused(blame: Blame, error: &dyn std::error::Error, hint: &str) -> Self {
+        Self::Refused(Report::of_error(blame, error).with_hint(hint))
+    }
+}
+
+/// What is known of the domain, for messages.
+#[derive(Debug, Clone, Copy)]
+pub struct Domain<'a> {
+    /// Its members in nodes-file order.
+    pub members: &'a [Member],
+    /// The last lines of the own daemon's log.
+    pub log_tail: &'a [String],
+    /// Other IMEX daemons on this tray, by process id and command line.
+    pub strangers: &'a [String],
+}
+
+/// The meaning of a begin.
+#[must_use]
+pub fn of_begin(result: Result<Begun, TrayError>, domain: Domain<'_>) -> Outcome {
+    match result {
+        Ok(Begun::Ready { after, domain: word }) => Outcome::Done(
+            "ready",
+            format!(
+                "all {} members connected after {} ms, domain {word}",
+                domain.members.len(),
+                after.as_millis()
+            ),
+        ),
+        Ok(Begun::AlreadyReady) => Outcome::Done("ready", "the domain was complete already".to_owned()),
+        Ok(Begun::RunEnded) => Outcome::Done("ended", "an epilog has ended this run of the job".to_owned()),
+        Ok(Begun::NoDomain(readiness)) => Outcome::Refused(peer_report(&readiness, domain.members)),
+        Ok(Begun::Failed(readiness)) => Outcome::Refused(with_daemon(own_report(&readiness), domain)),
+        Err(error) => Outcome::Refused(with_daemon(tray_report(&error), domain)),
+    }
+}
+
+/// The meaning of an end.
+#[must_use]
+pub fn of_end(result: Result<Closed, TrayError>) -> Outcome {
+    match result {
+        Ok(Closed::Nothing) => Outcome::Nothing("no domain of this job on this tray".to_owned()),
+        Ok(Closed::LaterRun) => Outcome::Nothing("the job's domain belongs to a later run".to_owned()),
+        Ok(Closed::Gone { daemon, was }) => {
+            let was = was.map_or_else(|| "unknown".to_owned(), |state| format!("{state:?}").to_lowercase());
+            Outcome::Done("removed", format!("domain was {was}, daemon ended: {daemon:?}").to_lowercase())
+        }
+        Err(error) => Outcome::Refused(tray_report(&error)),
+    }
+}
+
+/// The meaning of a tray lock that could not be had.
+#[must_use]
+pub fn of_lock(error: &LockError) -> Outcome {
+    Outcome::refused(
+        Blame::Node,
+        error,
+        "look for a hanging imex-prolog or imex-epilog on this node: ps -C imex-prolog,imex-epilog",
+    )
+}
+
+/// Any failed step on the tray is the tray's own.
+#[must_use]
+pub fn tray_report(error: &TrayError) -> Report {
+    let report = Report::of_error(Blame::Node, error);
+    match error {
+        TrayError::Port { port, .. } => report.with_hint(format!(
+            "find who holds it with: ss -ltnp sport = {port}; keep it free with net.ipv4.ip_local_reserved_ports"
+        )),
+        TrayError::Channel { .. } => report.with_hint(
+            "check that the driver is loaded with NVreg_ImexChannelCount above 0 and that /proc/devices lists nvidia-caps-imex-channels",
+        ),
+        TrayError::State { .. } | TrayError::List(_) | TrayError::Encode { .. } | TrayError::NoOwnAddress { .. } => {
+            report.with_hint("check the state directory's owner and mode; it may be removed while no job runs here")
+        }
+        TrayError::Daemon { .. } => report,
+    }
+}
+
+fn own_report(readiness: &Readiness) -> Report {
+    match readiness {
+        Readiness::DaemonDied => {
+            Report::new(Blame::Node, "the IMEX daemon ended while its domain was forming")
+        }
+        Readiness::NotReady { last } => {
+            Report::new(Blame::Node, format!("the IMEX daemon did not become READY; last answer: {last}"))
+        }
+        other => Report::new(Blame::Bug, format!("unexpected end of the wait: {other:?}")),
+    }
+}
+
+fn with_daemon(mut report: Report, domain: Domain<'_>) -> Report {
+    report.detail.extend(domain.log_tail.iter().map(|line| format!("daemon log: {line}")));
+    report
+        .detail
+        .extend(domain.strangers.iter().map(|line| format!("another IMEX daemon runs here: {line}")));
+    if !domain.strangers.is_empty() {
+        report.hint = Some(
+            "only one IMEX daemon can run on a node: disable and mask nvidia-imex.service, then end that process".to_owned(),
+        );
+    }
+    report
+}
+
+fn peer_report(readiness: &Readiness, members: &[Member]) -> Report {
+    let (message, missing) = match readiness {
+        Readiness::PeersMissing { missing, lost } => {
+            let how =
+                if *lost { "left the IMEX domain again" } else { "did not join the IMEX domain in time" };
+            (
+                format!(
+                    "{} of {} members {how}; the job runs without an IMEX channel on this node",
+                    missing.len(),
+                    members.len()
+                ),
+                missing.as_slice(),
+            )
+        }
+        Readiness::NoView { last } => (
+            format!(
+                "the members' connections could not be read, so the job runs without an IMEX channel on this node; last answer: {last}"
+            ),
+            [].as_slice(),
+        ),
+        other => return Report::new(Blame::Bug, format!("unexpected end of the wait: {other:?}")),
+    };
+    let mut report = Report::new(Blame::Peer, message).with_hint(
+        "look at imex.log and the IMEX daemon's log of the members named here; this node stays in service",
+    );
+    for (index, word) in missing {
+        report.detail.push(match members.get(*index) {
+            Some(member) => format!("member {index}: {} at {}: {word}", member.node, member.address),
+            None => format!("member {index}: {word}"),
+        });
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests;
