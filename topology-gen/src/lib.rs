@@ -11,6 +11,8 @@
 pub mod cli;
 pub mod emit;
 pub mod failure;
+#[cfg(test)]
+mod fixture;
 pub mod natural;
 pub mod plan;
 pub mod reconcile;

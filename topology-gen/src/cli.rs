@@ -1,0 +1,140 @@
+//! What was typed, and which part of the program answers it.
+//!
+//! Data goes to standard output, words to standard error. Exit code 0: done; 1: checked and found problems; 2: could not run.
+#![forbid(unsafe_code)]
+
+mod generate;
+mod probe;
+mod show;
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fabric::{Blame, Report};
+
+use crate::failure::{self, COULD_NOT_RUN, Failure};
+
+/// Largest file that is read.
+const FILE_LEN_MAX: u64 = 1 << 30;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "topology-gen",
+    version,
+    about = "Reads which compute trays share an NVLink partition and writes Slurm's topology.yaml",
+    after_help = "Exit codes: 0 done, 1 checked and found problems, 2 could not run."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read this tray's GPUs through NVML and judge them
+    Probe(probe::Args),
+    /// Group all trays by NVLink partition and write topology.yaml
+    Generate(generate::Args),
+    /// Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
+    Show(show::Args),
+}
+
+/// Where data and words go.
+struct Output<'a> {
+    data: &'a mut dyn Write,
+    words: &'a mut dyn Write,
+}
+
+impl Output<'_> {
+    /// Writes data. A reader that closed the pipe has what it wanted.
+    fn data(&mut self, text: &str) -> Result<(), Failure> {
+        match self.data.write_all(text.as_bytes()).and_then(|()| self.data.flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                let report = Report::new(Blame::Config, "cannot write to standard output");
+                Err(Failure(report.with_detail(format!("because: {error}"))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says a line. Nobody to hear it is no reason to stop.
+    fn say(&mut self, line: impl std::fmt::Display) {
+        let _ = writeln!(self.words, "topology-gen: {line}");
+    }
+}
+
+/// Runs the program and gives its exit code.
+pub fn run(
+    args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    data: &mut dyn Write,
+    words: &mut dyn Write,
+) -> ExitCode {
+    ExitCode::from(run_to_code(args, data, words))
+}
+
+fn run_to_code(
+    args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    data: &mut dyn Write,
+    words: &mut dyn Write,
+) -> u8 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are data, everything else is a usage error.
+            let text = error.render().to_string();
+            let _ = if error.use_stderr() {
+                words.write_all(text.as_bytes())
+            } else {
+                data.write_all(text.as_bytes())
+            };
+            return u8::try_from(error.exit_code()).unwrap_or(COULD_NOT_RUN);
+        }
+    };
+    let mut output = Output { data, words };
+    let done = match &cli.command {
+        Command::Probe(args) => probe::run(args, &mut output),
+        Command::Generate(args) => generate::run(args, &mut output),
+        Command::Show(args) => show::run(args, &mut output),
+    };
+    match done {
+        Ok(code) => code,
+        Err(Failure(report)) => {
+            failure::print(&report, output.words);
+            COULD_NOT_RUN
+        }
+    }
+}
+
+/// A file, or standard input for `-`, as text.
+fn read_text(path: &Path) -> Result<String, Failure> {
+    let read = || -> std::io::Result<String> {
+        let mut text = String::new();
+        if path == Path::new("-") {
+            std::io::stdin().lock().take(FILE_LEN_MAX).read_to_string(&mut text)?;
+        } else {
+            std::fs::File::open(path)?.take(FILE_LEN_MAX).read_to_string(&mut text)?;
+        }
+        Ok(text)
+    };
+    read().map_err(|error| {
+        let report = Report::new(Blame::Config, format!("cannot read {}", path.display()));
+        Failure(report.with_detail(format!("because: {error}")))
+    })
+}
+
+/// Says which file an error is about.
+fn in_file(path: &Path, error: &dyn std::error::Error) -> Failure {
+    let mut report = Report::of_error(Blame::Config, error);
+    report.message = format!("{}: {}", path.display(), report.message);
+    Failure(report)
+}
+
+fn default_topology_file() -> PathBuf {
+    PathBuf::from("/etc/slurm/topology.yaml")
+}
+
+#[cfg(test)]
+mod tests;

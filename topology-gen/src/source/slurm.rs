@@ -1,0 +1,248 @@
+//! Slurm's node list: one call of `scontrol show nodes --json` for the whole cluster.
+//!
+//! Of each node this takes the name, the state, the GPUs it should have (`gres`) and the reading that its slurmd
+//! registered in `extra`. Slurm keeps the last registered field of a node that is down; such a reading is marked stale.
+#![forbid(unsafe_code)]
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use fabric::NodeName;
+use serde::Deserialize;
+
+use super::extra;
+use super::{Inventory, Observation, Seen};
+
+/// Most bytes read from scontrol; 50,000 nodes print about 150 MB.
+const OUTPUT_MAX: u64 = 1 << 30;
+
+/// Why Slurm's node list cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SlurmError {
+    /// scontrol cannot be started.
+    #[error("cannot run {program}")]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// scontrol ended with an error.
+    #[error("{program} show nodes --json fails ({status}): {words}")]
+    Failed {
+        /// The program.
+        program: PathBuf,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it said on standard error.
+        words: String,
+    },
+    /// scontrol did not end in time.
+    #[error("{program} show nodes --json does not end within {seconds} s")]
+    Deadline {
+        /// The program.
+        program: PathBuf,
+        /// The deadline.
+        seconds: u64,
+    },
+    /// The output could not be read.
+    #[error("cannot read what {program} prints")]
+    Output {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The output is not a node list.
+    #[error("Slurm's node list is not JSON of the expected form")]
+    Json {
+        /// The parser's words.
+        source: serde_json::Error,
+    },
+}
+
+impl SlurmError {
+    /// What an operator can do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => {
+                "run this where Slurm's commands are installed, or give --scontrol PATH or --nodes-json FILE"
+            }
+            Self::Failed { .. } | Self::Deadline { .. } => "check that slurmctld answers: scontrol ping",
+            Self::Output { .. } | Self::Json { .. } => {
+                "compare with `scontrol show nodes --json`; it needs Slurm's JSON support (serializer/json)"
+            }
+        }
+    }
+}
+
+/// Asks Slurm. One call, with a deadline; afterwards scontrol is gone.
+///
+/// # Errors
+/// [`SlurmError`].
+pub fn ask(program: &Path, deadline: Duration) -> Result<String, SlurmError> {
+    let at = || program.to_owned();
+    let end = Instant::now() + deadline;
+    let mut child = Command::new(program)
+        .args(["show", "nodes", "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|source| SlurmError::Start { program: at(), source })?;
+    let text = collect(child.stdout.take());
+    let words = collect(child.stderr.take());
+    let late = || SlurmError::Deadline { program: at(), seconds: deadline.as_secs() };
+    let Some(status) =
+        wait(&mut child, end).map_err(|source| SlurmError::Output { program: at(), source })?
+    else {
+        return Err(late());
+    };
+    let left = end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+    let text = text.recv_timeout(left).map_err(|_| late())?;
+    let text = text.map_err(|source| SlurmError::Output { program: at(), source })?;
+    if !status.success() {
+        let words = words.recv_timeout(left).ok().and_then(Result::ok).unwrap_or_default();
+        let words =
+            words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing").to_owned();
+        return Err(SlurmError::Failed { program: at(), status, words });
+    }
+    Ok(text)
+}
+
+/// Reads a pipe to its end in a thread, so that a full pipe never blocks the child.
+fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<std::io::Result<String>> {
+    let (done, wait) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = pipe.map_or(Ok(0), |pipe| pipe.take(OUTPUT_MAX).read_to_end(&mut bytes));
+        // The receiver is gone after the deadline; then nobody wants the text.
+        let _ = done.send(read.map(|_| String::from_utf8_lossy(&bytes).into_owned()));
+    });
+    wait
+}
+
+/// Waits for the end of the child; at the deadline it is killed and `None` comes back.
+fn wait(child: &mut Child, end: Instant) -> std::io::Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= end {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "polls for the child's end, within the deadline above"
+        )]
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    nodes: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    name: String,
+    #[serde(default)]
+    extra: Option<String>,
+    #[serde(default)]
+    gres: Option<String>,
+    #[serde(default)]
+    state: States,
+}
+
+/// A list of words since Slurm 23.11.
+#[derive(Deserialize, Default)]
+#[serde(untagged)]
+enum States {
+    #[default]
+    None,
+    List(Vec<String>),
+    One(String),
+}
+
+/// States in which a node cannot have registered lately (Slurm 26.05.3 src/plugins/data_parser, node states).
+const AWAY: [&str; 6] = ["DOWN", "NOT_RESPONDING", "POWERED_DOWN", "POWERING_DOWN", "UNKNOWN", "FUTURE"];
+
+impl States {
+    fn away(&self) -> Option<&str> {
+        let words: &[String] = match self {
+            Self::None => &[],
+            Self::List(words) => words,
+            Self::One(word) => std::slice::from_ref(word),
+        };
+        words.iter().map(String::as_str).find(|word| AWAY.contains(word))
+    }
+}
+
+/// Takes what `scontrol show nodes --json` printed. A node that cannot be understood is noted; the others go on.
+///
+/// # Errors
+/// [`SlurmError::Json`] when the text is not a node list at all.
+pub fn parse(text: &str) -> Result<Inventory, SlurmError> {
+    let answer: Answer = serde_json::from_str(text).map_err(|source| SlurmError::Json { source })?;
+    let mut inventory = Inventory { complete: true, ..Inventory::default() };
+    for value in answer.nodes {
+        let label =
+            value.get("name").and_then(serde_json::Value::as_str).unwrap_or("without a name").to_owned();
+        let observation = serde_json::from_value::<Node>(value)
+            .map_err(|error| error.to_string())
+            .and_then(|node| observe(node).map_err(|error| error.to_string()));
+        match observation {
+            Ok(observation) => inventory.observations.push(observation),
+            Err(error) => inventory.notes.push(format!("node {label} in Slurm's list: {error}")),
+        }
+    }
+    Ok(inventory)
+}
+
+fn observe(node: Node) -> Result<Observation, fabric::NameError> {
+    let expected_gpus = gpu_count(node.gres.as_deref().unwrap_or_default());
+    let seen = match extra::read(node.extra.as_deref().unwrap_or_default()) {
+        Ok(Some(reading)) => Seen::Reading(reading),
+        Ok(None) if expected_gpus.is_none() => Seen::NoGpus("no GPUs in its Gres".into()),
+        Ok(None) => Seen::Silent("no NVLink reading in its Extra field".into()),
+        Err(error) => Seen::Silent(match std::error::Error::source(&error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        }),
+    };
+    let stale = node.state.away().map(|state| format!("the node is {state}"));
+    Ok(Observation { node: NodeName::new(node.name)?, seen, stale, expected_gpus })
+}
+
+/// GPUs in a `Gres` text such as `gpu:gb200:4(S:0-1),nvme:1`; `None` when it names no GPU.
+fn gpu_count(gres: &str) -> Option<u32> {
+    let mut total = None;
+    let mut depth = 0usize;
+    let items = gres.split(|c: char| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    for item in items {
+        let item = item.split_once('(').map_or(item, |(plain, _)| plain).trim();
+        let mut fields = item.split(':');
+        if fields.next() != Some("gpu") {
+            continue;
+        }
+        let count = fields.next_back().map_or(Some(1), |last| last.parse().ok().or(Some(1)));
+        total = Some(total.unwrap_or(0u32).saturating_add(count.unwrap_or(0)));
+    }
+    total.filter(|count| *count > 0)
+}
+
+#[cfg(test)]
+mod tests;
