@@ -27,7 +27,7 @@ pub struct Settings {
     pub quick_ms: u64,
     /// Milliseconds to wait after each further failed attempt; the last one repeats. An empty list means `quick_ms`.
     pub backoff_ms: Vec<u64>,
-    /// Milliseconds after which a silent connection to a peer is probed.
+    /// Milliseconds between two probes of each connection in service.
     pub heartbeat_ms: u64,
     /// Milliseconds without an answer after which an attempt has failed, or a probed connection is INVALID.
     pub answer_timeout_ms: u64,
@@ -98,10 +98,10 @@ impl Default for Settings {
         Self {
             version: DEFAULT_VERSION.to_owned(),
             fault: None,
-            quick_attempts: 10,
+            quick_attempts: 25,
             quick_ms: 200,
             backoff_ms: vec![15_000, 31_000, 62_000, 125_000],
-            heartbeat_ms: 15_000,
+            heartbeat_ms: 30_000,
             answer_timeout_ms: 5_000,
             shutdown_delay_ms: 0,
             importers: Vec::new(),

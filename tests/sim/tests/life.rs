@@ -7,7 +7,7 @@ use common::{Domain, PORT, fast, wait};
 use nix::sys::signal::Signal;
 use sim::imex::{Fault, Settings};
 use sim::nvml;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
@@ -70,6 +70,11 @@ fn a_busy_port_ends_the_start() {
     domain.trays[0].start_in_vain();
     domain.trays[0].wait_log("failed to bind the IMEX server to ");
     drop(holder);
+    // A process that another test is just starting may still hold a copy of the socket.
+    let address = (domain.trays[0].ip, PORT);
+    wait("the port to be free", || {
+        TcpStream::connect(address).err().map(drop).ok_or("it is held".to_owned())
+    });
     domain.trays[0].start();
     domain.trays[0].wait_state("READY");
 }

@@ -3,7 +3,8 @@
 
 use super::peer::Millis;
 use super::server::{Server, nobody_waits};
-use crate::wire::{Inbox, PeerMessage, Query, Received, send};
+use super::sockets::{Interest, Token};
+use crate::wire::{Hello, Inbox, NodeReport, PeerMessage, Query, Received, send};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,8 +21,6 @@ const COMMAND_MS: Millis = 30_000;
 pub(super) struct PeerCall {
     /// The socket.
     pub(super) stream: TcpStream,
-    /// False: to be dropped.
-    pub(super) open: bool,
     from: IpAddr,
     inbox: Inbox,
 }
@@ -31,8 +30,6 @@ pub(super) struct PeerCall {
 pub(super) struct CommandCall {
     /// The socket.
     pub(super) stream: CommandStream,
-    /// False: to be dropped.
-    pub(super) open: bool,
     from: Option<IpAddr>,
     inbox: Inbox,
     until: Millis,
@@ -78,6 +75,43 @@ impl Write for CommandStream {
     }
 }
 
+impl PeerCall {
+    /// Answers hello by hello and ping by pong; false when the call is over.
+    fn answer(&mut self, own: &Hello, dropped: &[String]) -> bool {
+        let received = self.inbox.fill(&mut self.stream);
+        let silent = blocks(dropped, self.from);
+        loop {
+            let answer = match self.inbox.take::<PeerMessage>() {
+                Ok(None) => return matches!(received, Ok(Received::Open)),
+                Ok(Some(PeerMessage::Bye)) | Err(_) => return false,
+                Ok(Some(PeerMessage::Hello(_))) if !silent => PeerMessage::Hello(own.clone()),
+                Ok(Some(PeerMessage::Ping)) if !silent => PeerMessage::Pong,
+                Ok(Some(_)) => continue,
+            };
+            if send(&mut self.stream, &answer).is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+impl CommandCall {
+    /// Answers the question once it is complete; false when the call is over.
+    fn answer(&mut self, report: &NodeReport, dropped: &[String]) -> bool {
+        let received = self.inbox.fill(&mut self.stream);
+        let silent = self.from.is_some_and(|from| blocks(dropped, from));
+        match self.inbox.take::<Query>() {
+            Ok(Some(Query::Report)) if !silent => {
+                // A tool that went away needs no answer.
+                let _ = send(&mut self.stream, report);
+                false
+            }
+            Ok(_) => matches!(received, Ok(Received::Open)),
+            Err(_) => false,
+        }
+    }
+}
+
 /// Whether the settings drop what comes from this address.
 fn blocks(list: &[String], from: IpAddr) -> bool {
     list.iter().any(|blocked| blocked.parse() == Ok(from.to_canonical()))
@@ -91,12 +125,11 @@ impl Server {
                 Ok((stream, from))
                     if self.peer_calls.len() < CALLS_MAX && stream.set_nonblocking(true).is_ok() =>
                 {
-                    self.peer_calls.push(PeerCall {
-                        stream,
-                        open: true,
-                        from: from.ip(),
-                        inbox: Inbox::default(),
-                    });
+                    let key = self.next_call();
+                    if self.sockets.add(&stream, Token::PeerCall(key), Interest::Read).is_ok() {
+                        self.peer_calls
+                            .insert(key, PeerCall { stream, from: from.ip(), inbox: Inbox::default() });
+                    }
                 }
                 Ok(_) => {}
                 Err(error) if nobody_waits(&error) => return,
@@ -140,63 +173,34 @@ impl Server {
     fn add_command(&mut self, stream: CommandStream, from: Option<IpAddr>) {
         if self.command_calls.len() < CALLS_MAX {
             let until = self.now() + COMMAND_MS;
-            self.command_calls.push(CommandCall { stream, open: true, from, inbox: Inbox::default(), until });
+            let key = self.next_call();
+            if self.sockets.add(&stream, Token::CommandCall(key), Interest::Read).is_ok() {
+                self.command_calls.insert(key, CommandCall { stream, from, inbox: Inbox::default(), until });
+            }
         }
     }
 
-    /// A peer that dialled has said something: hello is answered by hello, ping by pong.
-    pub(super) fn peer_call_ready(&mut self, index: usize) {
-        let Some(call) = self.peer_calls.get_mut(index) else { return };
-        let received = call.inbox.fill(&mut call.stream);
-        let dropped = blocks(&self.plan.watch.settings().block_peers_from, call.from);
-        loop {
-            let answer = match call.inbox.take::<PeerMessage>() {
-                Ok(None) => break,
-                Ok(Some(_)) if dropped => continue,
-                Ok(Some(PeerMessage::Hello(_))) => PeerMessage::Hello(self.plan.hello.clone()),
-                Ok(Some(PeerMessage::Ping)) => PeerMessage::Pong,
-                Ok(Some(PeerMessage::Pong)) => continue,
-                Ok(Some(PeerMessage::Bye)) | Err(_) => {
-                    call.open = false;
-                    break;
-                }
-            };
-            if send(&mut call.stream, &answer).is_err() {
-                call.open = false;
-                break;
-            }
+    /// A peer that dialled has said something.
+    pub(super) fn peer_call_ready(&mut self, key: u32) {
+        let dropped = &self.plan.watch.settings().block_peers_from;
+        let Some(call) = self.peer_calls.get_mut(&key) else { return };
+        if !call.answer(&self.plan.hello, dropped) {
+            self.peer_calls.remove(&key);
         }
-        call.open &= matches!(received, Ok(Received::Open));
     }
 
     /// A control tool has asked.
-    pub(super) fn command_call_ready(&mut self, index: usize) {
+    pub(super) fn command_call_ready(&mut self, key: u32) {
         let report = self.report();
-        let Some(call) = self.command_calls.get_mut(index) else { return };
-        let received = call.inbox.fill(&mut call.stream);
-        let list = &self.plan.watch.settings().block_commands_from;
-        if call.from.is_some_and(|from| blocks(list, from)) {
-            call.open = matches!(received, Ok(Received::Open));
-            return;
+        let dropped = &self.plan.watch.settings().block_commands_from;
+        let Some(call) = self.command_calls.get_mut(&key) else { return };
+        if !call.answer(&report, dropped) {
+            self.command_calls.remove(&key);
         }
-        let answer = match call.inbox.take::<Query>() {
-            Ok(Some(Query::Report)) => Some(report),
-            Ok(None) => None,
-            Err(_) => {
-                call.open = false;
-                None
-            }
-        };
-        if let Some(answer) = answer {
-            // A tool that went away needs no answer.
-            let _ = send(&mut call.stream, &answer);
-            call.open = false;
-        }
-        call.open &= matches!(received, Ok(Received::Open));
     }
 
     /// Ends calls of control tools that never ask.
     pub(super) fn drop_silent_calls(&mut self, now: Millis) {
-        self.command_calls.retain(|call| now < call.until);
+        self.command_calls.retain(|_, call| now < call.until);
     }
 }

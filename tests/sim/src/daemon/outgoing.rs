@@ -5,8 +5,8 @@ use super::log::Level;
 use super::peer::{Action, Greeting, Millis};
 use super::ports;
 use super::server::Server;
+use super::sockets::{Interest, Token};
 use crate::wire::{Inbox, PeerMessage, Received, send};
-use nix::poll::PollFlags;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 
@@ -19,19 +19,17 @@ pub(super) struct Link {
     dialing: bool,
 }
 
-impl Link {
-    /// What to wait for.
-    pub(super) fn interest(&self) -> PollFlags {
-        if self.dialing { PollFlags::POLLOUT } else { PollFlags::POLLIN }
-    }
+/// The token of the connection to a node; a list has fewer lines than a u32 counts.
+fn token(id: usize) -> Token {
+    Token::Link(u32::try_from(id).unwrap_or(u32::MAX))
 }
 
 impl Server {
     /// Does what is due on each outgoing connection.
     pub(super) fn tick_peers(&mut self, now: Millis) {
         let own = self.plan.own.id;
+        let timing = self.timing.clone();
         for id in (0..self.peers.len()).filter(|id| *id != own) {
-            let timing = self.timing.clone();
             // Two steps at most are due at once: a clean-up and one of the connection.
             for _ in 0..2 {
                 match self.peers.get_mut(id).and_then(|peer| peer.tick(now, &timing)) {
@@ -63,8 +61,10 @@ impl Server {
             None => Err(io::Error::from(io::ErrorKind::NotFound)),
         };
         match opened {
-            Ok(stream) => self.set_link(id, Some(Link { stream, inbox: Inbox::default(), dialing: true })),
-            Err(_) => self.ended(id, now),
+            Ok(stream) if self.sockets.add(&stream, token(id), Interest::Dial).is_ok() => {
+                self.set_link(id, Some(Link { stream, inbox: Inbox::default(), dialing: true }));
+            }
+            _ => self.ended(id, now),
         }
     }
 
@@ -86,13 +86,15 @@ impl Server {
     }
 
     /// The socket to a peer has something.
-    pub(super) fn link_ready(&mut self, id: usize) {
-        let now = self.now();
+    pub(super) fn link_ready(&mut self, key: u32) {
+        let (id, now) = (usize::try_from(key).unwrap_or(usize::MAX), self.now());
         let Some(Some(link)) = self.links.get_mut(id) else { return };
         if link.dialing {
             link.dialing = false;
             let hello = PeerMessage::Hello(self.plan.hello.clone());
-            let open = matches!(link.stream.take_error(), Ok(None)) && send(&mut link.stream, &hello).is_ok();
+            let open = matches!(link.stream.take_error(), Ok(None))
+                && send(&mut link.stream, &hello).is_ok()
+                && self.sockets.change(&link.stream, token(id), Interest::Read).is_ok();
             match self.peers.get_mut(id) {
                 Some(peer) if open => peer.dialed(now, &self.timing),
                 _ => self.ended(id, now),
@@ -121,6 +123,9 @@ impl Server {
     }
 
     fn heard(&mut self, id: usize, message: &PeerMessage, now: Millis) {
+        if *message != PeerMessage::Pong {
+            self.stir();
+        }
         let host = self.host(id);
         let Some(peer) = self.peers.get_mut(id) else { return };
         match message {
@@ -154,6 +159,7 @@ impl Server {
 
     /// A connection has ended or did not come to be.
     fn ended(&mut self, id: usize, now: Millis) {
+        self.stir();
         self.close(id);
         let lost = self.peers.get_mut(id).is_some_and(|peer| peer.ended(now, &self.timing));
         if lost {

@@ -42,6 +42,11 @@ impl Timing {
         }
     }
 
+    /// When to ping next: all peers at the same moments, so that an idle daemon wakes once for all of them.
+    fn ping_at(&self, now: Millis) -> Millis {
+        (now / self.heartbeat + 1).saturating_mul(self.heartbeat)
+    }
+
     /// The wait after `failures` failed attempts in a row (at least one).
     fn wait(&self, failures: u32) -> Millis {
         let Some(late) = failures.checked_sub(self.quick_attempts.max(1)) else {
@@ -190,7 +195,7 @@ impl Peer {
         let replaced = self.incarnation.is_some_and(|last| last != theirs.incarnation);
         self.incarnation = Some(theirs.incarnation);
         self.state = Connection::Connected;
-        self.phase = Phase::Talking { ping_at: now + timing.heartbeat };
+        self.phase = Phase::Talking { ping_at: timing.ping_at(now) };
         self.failures = 0;
         self.times += 1;
         self.clean_up_at = None;
@@ -200,7 +205,7 @@ impl Peer {
     /// A pong has come.
     pub fn ponged(&mut self, now: Millis, timing: &Timing) {
         if matches!(self.phase, Phase::Pinged { .. }) {
-            self.phase = Phase::Talking { ping_at: now + timing.heartbeat };
+            self.phase = Phase::Talking { ping_at: timing.ping_at(now) };
         }
     }
 

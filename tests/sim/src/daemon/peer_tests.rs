@@ -43,7 +43,7 @@ fn attempts_are_quick_at_first_and_then_back_off() {
 #[test]
 fn the_real_backoff_is_the_default() {
     let timing = Timing::new(&Settings::default(), None);
-    let waits: Vec<Millis> = [1, 9, 10, 11, 12, 13, 14].map(|failures| timing.wait(failures)).to_vec();
+    let waits: Vec<Millis> = [1, 24, 25, 26, 27, 28, 29].map(|failures| timing.wait(failures)).to_vec();
     assert_eq!(waits, [200, 200, 15_000, 31_000, 62_000, 125_000, 125_000]);
 }
 

@@ -1,4 +1,4 @@
-//! The daemon at work: one thread, one `poll(2)`, deadlines instead of sleeps.
+//! The daemon at work: one thread, one wait for sockets, signals and deadlines.
 //!
 //! [`Server::run`] is the loop. What it does with the connections it opened is in [`outgoing`](super::outgoing),
 //! with those it accepted in [`incoming`](super::incoming).
@@ -11,6 +11,7 @@ use super::outgoing::Link;
 use super::peer::{Millis, Peer, Timing};
 use super::persist::Persistence;
 use super::ports::{PortError, Ports};
+use super::sockets::{Interest, Sockets, Token};
 use super::startup::{Sight, Startup};
 use super::watch::Watch;
 use crate::config::Config;
@@ -23,6 +24,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -42,7 +44,7 @@ pub enum ServeError {
     Signals(#[source] Errno),
     /// Waiting for sockets failed.
     #[error("failed to wait for sockets")]
-    Poll(#[source] Errno),
+    Wait(#[source] Errno),
 }
 
 /// Everything that was settled before the daemon serves.
@@ -78,25 +80,16 @@ pub struct Server {
     pub(super) ports: Option<Ports>,
     pub(super) peers: Vec<Peer>,
     pub(super) links: Vec<Option<Link>>,
-    pub(super) peer_calls: Vec<PeerCall>,
-    pub(super) command_calls: Vec<CommandCall>,
+    pub(super) peer_calls: BTreeMap<u32, PeerCall>,
+    pub(super) command_calls: BTreeMap<u32, CommandCall>,
+    pub(super) sockets: Sockets,
+    calls: u32,
+    due: Millis,
     signals: SignalFd,
     started: Instant,
     restarted: Option<Millis>,
     ends_at: Option<Millis>,
     gpu_complaint: Option<String>,
-}
-
-/// What a polled descriptor belongs to.
-#[derive(Debug, Clone, Copy)]
-enum Token {
-    Signals,
-    Peers,
-    Commands,
-    Socket,
-    Link(usize),
-    PeerCall(usize),
-    CommandCall(usize),
 }
 
 impl Server {
@@ -120,8 +113,11 @@ impl Server {
             ports: None,
             peers: (0..count).map(|_| Peer::new(0)).collect(),
             links: (0..count).map(|_| None).collect(),
-            peer_calls: Vec::new(),
-            command_calls: Vec::new(),
+            peer_calls: BTreeMap::new(),
+            command_calls: BTreeMap::new(),
+            sockets: Sockets::new().map_err(ServeError::Wait)?,
+            calls: 0,
+            due: 0,
             signals,
             started: Instant::now(),
             restarted: None,
@@ -142,20 +138,28 @@ impl Server {
                 // As the kernel's own killer would do it: no goodbye, nothing cleaned up.
                 let _ = raise(Signal::SIGKILL);
             }
-            if self.ports.is_none() && now >= self.plan.watch.starts_at() && self.ends_at.is_none() {
-                self.open_ports(now)?;
-            }
-            self.advance(now);
-            if self.ends_at.is_some_and(|at| at <= now) {
-                self.log.info("IMEX daemon has ended (simulated)");
-                return Ok(());
-            }
-            if self.serves() {
-                self.tick_peers(now);
-                self.drop_silent_calls(now);
+            if now >= self.due {
+                if self.ports.is_none() && now >= self.plan.watch.starts_at() && self.ends_at.is_none() {
+                    self.open_ports(now)?;
+                }
+                self.advance();
+                if self.ends_at.is_some_and(|at| at <= now) {
+                    self.log.info("IMEX daemon has ended (simulated)");
+                    return Ok(());
+                }
+                if self.serves() {
+                    self.tick_peers(now);
+                    self.drop_silent_calls(now);
+                }
+                self.due = self.next_deadline();
             }
             self.wait(now)?;
         }
+    }
+
+    /// Something has changed: everything is looked at before the next sleep.
+    pub(super) fn stir(&mut self) {
+        self.due = 0;
     }
 
     /// The log, once the daemon serves no more.
@@ -197,6 +201,7 @@ impl Server {
         match self.plan.watch.look(now) {
             None => {}
             Some(Ok(())) => {
+                self.stir();
                 self.timing = Timing::new(self.plan.watch.settings(), self.plan.config.grace);
                 let fault = &self.plan.watch.settings().fault;
                 self.log.info(&format!("simulation settings changed, fault now: {fault:?}"));
@@ -206,7 +211,9 @@ impl Server {
     }
 
     fn open_ports(&mut self, now: Millis) -> Result<(), ServeError> {
-        self.ports = Some(Ports::open(&self.plan.config, self.plan.own.ip)?);
+        let ports = Ports::open(&self.plan.config, self.plan.own.ip)?;
+        self.watch_ports(&ports).map_err(ServeError::Wait)?;
+        self.ports = Some(ports);
         for _ in 0..4 {
             self.log.info("Started processing of incoming messages.");
         }
@@ -218,8 +225,25 @@ impl Server {
         Ok(())
     }
 
+    fn watch_ports(&self, ports: &Ports) -> Result<(), Errno> {
+        self.sockets.add(&ports.peers, Token::Peers, Interest::Read)?;
+        if let Some(port) = &ports.commands {
+            self.sockets.add(port, Token::Commands, Interest::Read)?;
+        }
+        match &ports.socket {
+            Some(port) => self.sockets.add(port, Token::Socket, Interest::Read),
+            None => Ok(()),
+        }
+    }
+
+    /// A key for an accepted connection that no other has.
+    pub(super) fn next_call(&mut self) -> u32 {
+        self.calls = self.calls.wrapping_add(1);
+        self.calls
+    }
+
     /// Moves the own state on and records importers.
-    fn advance(&mut self, _now: Millis) {
+    fn advance(&mut self) {
         let gpu_ready = self.plan.startup.gpu_ready() || self.ports.is_none() || self.gpus_ready();
         let connected: Vec<bool> = self.row().iter().map(|cell| *cell == Connection::Connected).collect();
         let sight = Sight {
@@ -264,72 +288,49 @@ impl Server {
         }
     }
 
-    /// Sleeps until a descriptor or a deadline, and handles what came.
+    /// Sleeps until a socket, a signal or a deadline, and handles what came.
     fn wait(&mut self, now: Millis) -> Result<(), ServeError> {
-        let ready = {
-            let mut tokens = Vec::new();
-            let mut fds = Vec::new();
-            self.interests(|token, fd, flags| {
-                tokens.push(token);
-                fds.push(PollFd::new(fd, flags));
-            });
-            let until = self.next_deadline().saturating_sub(now);
-            let timeout = PollTimeout::from(u16::try_from(until).unwrap_or(u16::MAX));
-            match poll(&mut fds, timeout) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(ServeError::Poll(errno)),
-            }
-            let hit = |(token, fd): (Token, PollFd<'_>)| {
-                fd.revents().is_some_and(|flags| !flags.is_empty()).then_some(token)
-            };
-            tokens.into_iter().zip(fds).filter_map(hit).collect::<Vec<Token>>()
+        let until = self.due.min(self.plan.watch.next()).saturating_sub(now);
+        let timeout = PollTimeout::from(u16::try_from(until).unwrap_or(u16::MAX));
+        let signals = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
+        let sockets = PollFd::new(self.sockets.as_fd(), PollFlags::POLLIN);
+        // A frozen daemon leaves its sockets alone.
+        let polled = if self.serves() {
+            poll(&mut [signals, sockets], timeout)
+        } else {
+            poll(&mut [signals], timeout)
         };
-        for token in ready {
+        match polled {
+            Ok(0) | Err(Errno::EINTR) => return Ok(()),
+            Ok(_) => {}
+            Err(errno) => return Err(ServeError::Wait(errno)),
+        }
+        self.take_signals();
+        if !self.serves() {
+            return Ok(());
+        }
+        for token in self.sockets.ready().map_err(ServeError::Wait)? {
             match token {
-                Token::Signals => self.take_signals(),
                 Token::Peers => self.accept_peers(),
                 Token::Commands => self.accept_commands(),
                 Token::Socket => self.accept_socket(),
                 Token::Link(id) => self.link_ready(id),
-                Token::PeerCall(index) => self.peer_call_ready(index),
-                Token::CommandCall(index) => self.command_call_ready(index),
+                Token::PeerCall(key) => self.peer_call_ready(key),
+                Token::CommandCall(key) => self.command_call_ready(key),
             }
         }
-        self.peer_calls.retain(|call| call.open);
-        self.command_calls.retain(|call| call.open);
         Ok(())
     }
 
-    fn interests<'a>(&'a self, mut add: impl FnMut(Token, std::os::fd::BorrowedFd<'a>, PollFlags)) {
-        add(Token::Signals, self.signals.as_fd(), PollFlags::POLLIN);
-        if !self.serves() {
-            return;
-        }
-        if let Some(ports) = &self.ports {
-            add(Token::Peers, ports.peers.as_fd(), PollFlags::POLLIN);
-            ports.commands.iter().for_each(|port| add(Token::Commands, port.as_fd(), PollFlags::POLLIN));
-            ports.socket.iter().for_each(|port| add(Token::Socket, port.as_fd(), PollFlags::POLLIN));
-        }
-        for (id, link) in self.links.iter().enumerate() {
-            if let Some(link) = link {
-                add(Token::Link(id), link.stream.as_fd(), link.interest());
-            }
-        }
-        for (index, call) in self.peer_calls.iter().enumerate() {
-            add(Token::PeerCall(index), call.stream.as_fd(), PollFlags::POLLIN);
-        }
-        for (index, call) in self.command_calls.iter().enumerate() {
-            add(Token::CommandCall(index), call.stream.as_fd(), PollFlags::POLLIN);
-        }
-    }
-
+    /// When something is due, apart from the look at the settings.
     fn next_deadline(&self) -> Millis {
         let own = self.plan.own.id;
         let peers = self.peers.iter().enumerate().filter(|(id, _)| *id != own && self.serves());
         let peers = peers.filter_map(|(_, peer)| peer.deadline());
         let waiting = self.ports.is_none() && self.ends_at.is_none();
         let start = waiting.then(|| self.plan.watch.starts_at());
-        peers.chain(start).chain(self.ends_at).chain([self.plan.watch.next()]).min().unwrap_or_default()
+        let gpu = (self.plan.startup.state() == DaemonState::InitGpu).then(|| self.plan.watch.next());
+        peers.chain(start).chain(gpu).chain(self.ends_at).min().unwrap_or(Millis::MAX)
     }
 
     fn take_signals(&mut self) {
@@ -358,10 +359,11 @@ impl Server {
             // A peer that is gone needs no goodbye.
             let _ = send(&mut link.stream, &PeerMessage::Bye);
         }
-        for call in &mut self.peer_calls {
+        for call in self.peer_calls.values_mut() {
             let _ = send(&mut call.stream, &PeerMessage::Bye);
         }
         self.record_importers(&[]);
+        self.stir();
         self.ends_at = Some(now + self.plan.watch.settings().shutdown_delay_ms);
     }
 
@@ -383,6 +385,7 @@ impl Server {
         self.restarted = Some(now);
         self.log.info("SIGUSR1 received, restarting connections to all nodes");
         self.plan.nodes.resolve_again(nodes::resolve);
+        self.stir();
         for (peer, link) in self.peers.iter_mut().zip(&mut self.links) {
             if peer.restart(now) {
                 *link = None;
