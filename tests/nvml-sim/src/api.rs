@@ -6,8 +6,8 @@
 //! the call.
 
 use crate::code::Code;
-use crate::layout::{FabricInfoV1, FabricInfoV3, PlatformInfoV2};
-use crate::tray::{self, FabricAnswer};
+use crate::layout::{FabricInfoV1, PlatformInfoV2};
+use crate::tray;
 use crate::wall::guard;
 use std::ffi::{c_char, c_uint, c_void};
 
@@ -158,27 +158,6 @@ pub unsafe extern "C" fn nvmlDeviceGetGpuFabricInfo(device: Device, info: *mut F
     })
 }
 
-/// Fabric query, versions 2 and 3.
-///
-/// # Safety
-/// `info` is null, or points to a structure whose first member `version` is set and which is as long as that
-/// version says (36 or 40 bytes). `device` is not followed.
-#[cfg(not(feature = "without-fabric-v"))]
-#[unsafe(no_mangle)]
-#[allow(non_snake_case, reason = "NVML's name")]
-pub unsafe extern "C" fn nvmlDeviceGetGpuFabricInfoV(device: Device, info: *mut FabricInfoV3) -> c_uint {
-    guard(|| {
-        // SAFETY: every form of the structure begins with `version`, which the caller has set.
-        let version = unsafe { get_version(info.cast()) }?;
-        match tray::fabric_v(&tray::settings()?, position(device)?, version)? {
-            // SAFETY: `version` said 2, so the caller's structure has the 36 bytes of that form.
-            FabricAnswer::V2(answer) => unsafe { put(info.cast(), answer) },
-            // SAFETY: `version` said 3, so the caller's structure has all 40 bytes.
-            FabricAnswer::V3(answer) => unsafe { put(info, answer) },
-        }
-    })
-}
-
 /// Platform query, version 2.
 ///
 /// # Safety
@@ -197,7 +176,7 @@ pub unsafe extern "C" fn nvmlDeviceGetPlatformInfo(device: Device, info: *mut Pl
 }
 
 /// Index behind a handle.
-fn position(device: Device) -> Result<usize, Code> {
+pub(crate) fn position(device: Device) -> Result<usize, Code> {
     device.addr().checked_sub(1).ok_or(Code::INVALID_ARGUMENT)
 }
 
@@ -205,7 +184,7 @@ fn position(device: Device) -> Result<usize, Code> {
 ///
 /// # Safety
 /// `version` is null or readable and aligned.
-unsafe fn get_version(version: *const u32) -> Result<u32, Code> {
+pub(crate) unsafe fn get_version(version: *const u32) -> Result<u32, Code> {
     if version.is_null() {
         return Err(Code::INVALID_ARGUMENT);
     }
@@ -217,7 +196,7 @@ unsafe fn get_version(version: *const u32) -> Result<u32, Code> {
 ///
 /// # Safety
 /// `to` is null or writable and aligned.
-unsafe fn put<T>(to: *mut T, value: T) -> Result<(), Code> {
+pub(crate) unsafe fn put<T>(to: *mut T, value: T) -> Result<(), Code> {
     if to.is_null() {
         return Err(Code::INVALID_ARGUMENT);
     }

@@ -2,11 +2,12 @@
 //! `nvml.json` (see [`sim::nvml`]) instead of a GPU.
 //!
 //! The file is read again at every call, so a test can change a tray's fabric under a running program.
-//! [`api`] holds the C functions and is, with [`layout`]'s use in it, the only place with unsafe code;
-//! [`tray`] is the state behind them. No panic crosses into C: each function runs behind [`wall::guard`].
+//! [`api`] and `versioned` hold the C functions and the only unsafe code; [`tray`] is the state behind them. No panic crosses into C: each function runs behind [`wall::guard`].
 
 pub mod api;
 pub mod code;
 pub mod layout;
 pub mod tray;
+#[cfg(not(feature = "without-fabric-v"))]
+pub mod versioned;
 pub mod wall;
