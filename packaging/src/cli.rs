@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use tests::cli::ClusterCommand;
 
 use crate::workspace::Workspace;
-use crate::{artifacts, cross, setup, test};
+use crate::{artifacts, cross, demo, setup, test};
 
 /// Set up, build, test and demonstrate slurm-nvlink.
 #[derive(Parser)]
@@ -20,6 +20,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Boot two simulated racks with real Slurm, run jobs, and show where they and their IMEX domains lie.
+    Demo(demo::Options),
     /// Run all checks and tests; ends with `N passed, N failed, N skipped`.
     Test(test::Options),
     /// Start, use and end a test cluster: real Slurm, simulated NVLink trays.
@@ -55,6 +57,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::locate()?;
     match command {
         Command::Test(options) => return test::run(&workspace, &options),
+        Command::Demo(options) => return demo::run(&workspace, &options),
         Command::Cluster(command) => return command.run(),
         Command::Build => {
             setup::ensure()?;

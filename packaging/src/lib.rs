@@ -18,6 +18,7 @@ mod child;
 mod cli;
 mod console;
 mod cross;
+mod demo;
 mod libtest;
 mod outcome;
 mod setup;
