@@ -16,6 +16,7 @@ pub mod persist;
 pub mod ports;
 pub mod server;
 pub mod session;
+mod signals;
 mod sockets;
 pub mod startup;
 pub mod watch;

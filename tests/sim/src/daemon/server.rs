@@ -1,7 +1,7 @@
 //! The daemon at work: one thread, one wait for sockets, signals and deadlines.
 //!
-//! [`Server::run`] is the loop. What it does with the connections it opened is in [`outgoing`](super::outgoing),
-//! with those it accepted in [`incoming`](super::incoming).
+//! [`Server::run`] is the loop. What it does with the connections it opened is in `outgoing`, with those it
+//! accepted in `incoming`, on signals in `signals`.
 #![forbid(unsafe_code)]
 
 use super::gpu;
@@ -11,27 +11,25 @@ use super::outgoing::Link;
 use super::peer::{Millis, Peer, Timing};
 use super::persist::Persistence;
 use super::ports::{PortError, Ports};
+use super::signals;
 use super::sockets::{Interest, Sockets, Token};
 use super::startup::{Sight, Startup};
 use super::watch::Watch;
 use crate::config::Config;
 use crate::imex::Fault;
-use crate::nodes::{self, NodeList, Own};
+use crate::nodes::{NodeList, Own};
 use crate::nvml;
 use crate::state::{Connection, DaemonState};
-use crate::wire::{Hello, NodeReport, PeerMessage, send};
+use crate::wire::{Hello, NodeReport};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, raise};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{Signal, raise};
+use nix::sys::signalfd::SignalFd;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Instant;
-
-/// Shortest time between two restarts of the connections by SIGUSR1, milliseconds.
-const RESTART_MS: Millis = 5_000;
 
 /// Why the daemon ended without being told to.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +83,10 @@ pub struct Server {
     pub(super) sockets: Sockets,
     calls: u32,
     due: Millis,
-    signals: SignalFd,
+    pub(super) signals: SignalFd,
     started: Instant,
-    restarted: Option<Millis>,
-    ends_at: Option<Millis>,
+    pub(super) restarted: Option<Millis>,
+    pub(super) ends_at: Option<Millis>,
     gpu_complaint: Option<String>,
 }
 
@@ -98,13 +96,7 @@ impl Server {
     /// # Errors
     /// Signals cannot be received.
     pub fn new(plan: Plan, log: Log) -> Result<Self, ServeError> {
-        let mut mask = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP, Signal::SIGUSR1] {
-            mask.add(signal);
-        }
-        mask.thread_block().map_err(ServeError::Signals)?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-            .map_err(ServeError::Signals)?;
+        let signals = signals::hold_back().map_err(ServeError::Signals)?;
         let count = plan.nodes.members.len();
         Ok(Self {
             timing: Timing::new(plan.watch.settings(), plan.config.grace),
@@ -281,7 +273,7 @@ impl Server {
         fault.is_none()
     }
 
-    fn record_importers(&mut self, importers: &[u32]) {
+    pub(super) fn record_importers(&mut self, importers: &[u32]) {
         if let Err(error) = self.plan.persistence.record(importers) {
             let path = self.plan.persistence.path().display();
             self.log.line(Level::Warning, &format!("cannot write persistence file {path}: {error}"));
@@ -331,66 +323,6 @@ impl Server {
         let start = waiting.then(|| self.plan.watch.starts_at());
         let gpu = (self.plan.startup.state() == DaemonState::InitGpu).then(|| self.plan.watch.next());
         peers.chain(start).chain(gpu).chain(self.ends_at).min().unwrap_or(Millis::MAX)
-    }
-
-    fn take_signals(&mut self) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            let now = self.now();
-            match i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()) {
-                Some(Signal::SIGHUP) => self.dump(),
-                Some(Signal::SIGUSR1) => self.restart_connections(now),
-                Some(signal) => self.end(signal, now),
-                None => {}
-            }
-        }
-    }
-
-    /// Begins a graceful end: peers are told, importers are forgotten.
-    fn end(&mut self, signal: Signal, now: Millis) {
-        if matches!(self.plan.watch.settings().fault, Some(Fault::IgnoreSigterm {})) {
-            self.log.line(Level::Warning, &format!("{signal} ignored (simulated fault)"));
-            return;
-        }
-        if self.ends_at.is_some() {
-            return;
-        }
-        self.log.info(&format!("{signal} received, shutting down"));
-        for link in self.links.iter_mut().flatten() {
-            // A peer that is gone needs no goodbye.
-            let _ = send(&mut link.stream, &PeerMessage::Bye);
-        }
-        for call in self.peer_calls.values_mut() {
-            let _ = send(&mut call.stream, &PeerMessage::Bye);
-        }
-        self.record_importers(&[]);
-        self.stir();
-        self.ends_at = Some(now + self.plan.watch.settings().shutdown_delay_ms);
-    }
-
-    /// SIGHUP: what the daemon knows about its peers.
-    fn dump(&mut self) {
-        self.log.info(&format!("verbose log dump, state {}", self.plan.startup.state()));
-        for (id, cell) in self.row().into_iter().enumerate() {
-            let host = self.host(id);
-            self.log.info(&format!("node {id} {host}: {cell}"));
-        }
-    }
-
-    /// SIGUSR1: names are looked up again, all outgoing connections begin anew.
-    fn restart_connections(&mut self, now: Millis) {
-        if self.restarted.is_some_and(|last| now < last + RESTART_MS) {
-            self.log.line(Level::Warning, "SIGUSR1 ignored: less than 5 seconds since the last one");
-            return;
-        }
-        self.restarted = Some(now);
-        self.log.info("SIGUSR1 received, restarting connections to all nodes");
-        self.plan.nodes.resolve_again(nodes::resolve);
-        self.stir();
-        for (peer, link) in self.peers.iter_mut().zip(&mut self.links) {
-            if peer.restart(now) {
-                *link = None;
-            }
-        }
     }
 
     pub(super) fn host(&self, id: usize) -> String {
