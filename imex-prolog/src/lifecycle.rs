@@ -21,7 +21,7 @@
 #![forbid(unsafe_code)]
 
 use crate::daemon::Ended;
-use crate::procfs::{Process, Ticks};
+use crate::procfs::{Process, Started};
 use crate::readiness::Readiness;
 use crate::record::{Record, State};
 use fabric::names::JobId;
@@ -49,7 +49,7 @@ pub trait World {
     ///
     /// # Errors
     /// The tray's state cannot be read.
-    fn has_ended(&mut self, job: JobId, prolog_started: Ticks) -> Result<bool, Self::Error>;
+    fn has_ended(&mut self, job: JobId, prolog_started: Started) -> Result<bool, Self::Error>;
     /// Jobs that something is stored about.
     ///
     /// # Errors
@@ -196,7 +196,7 @@ pub fn begin<W: World>(world: &mut W, mut record: Record) -> Result<Begun, W::Er
 ///
 /// # Errors
 /// The first step that failed; the others were tried. The record stays until all have succeeded.
-pub fn end<W: World>(world: &mut W, job: JobId, epilog_started: Ticks) -> Result<Closed, W::Error> {
+pub fn end<W: World>(world: &mut W, job: JobId, epilog_started: Started) -> Result<Closed, W::Error> {
     let stored = world.load(job)?;
     match &stored {
         Stored::Nothing => return Ok(Closed::Nothing),

@@ -9,7 +9,7 @@
 //! run 0 may say 1.
 #![forbid(unsafe_code)]
 
-use crate::procfs::Ticks;
+use crate::procfs::{Started, Ticks};
 use crate::secure_fs::{Dir, FsError};
 use fabric::names::JobId;
 
@@ -22,7 +22,7 @@ const LEN_MAX: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// Start of the epilog.
-    pub epilog_started: Ticks,
+    pub epilog_started: Started,
     /// Its boot.
     pub boot: String,
 }
@@ -30,7 +30,7 @@ pub struct Mark {
 impl Mark {
     /// True when it ends what a prolog that was started at `prolog_started` in `boot` has begun.
     #[must_use]
-    pub fn ends(&self, prolog_started: Ticks, boot: &str) -> bool {
+    pub fn ends(&self, prolog_started: Started, boot: &str) -> bool {
         self.boot == boot && prolog_started <= self.epilog_started
     }
 
@@ -39,7 +39,8 @@ impl Mark {
     /// # Errors
     /// [`FsError`] when it cannot be written.
     pub fn leave(&self, dir: &Dir, job: JobId) -> Result<(), FsError> {
-        let text = format!("{} {}\n", self.epilog_started, self.boot);
+        let Started { ticks, nanos } = self.epilog_started;
+        let text = format!("{ticks} {nanos} {}\n", self.boot);
         dir.write_atomic(&file_name(job), text.as_bytes(), 0o600)
     }
 
@@ -56,8 +57,9 @@ impl Mark {
 
 fn parse(bytes: &[u8]) -> Option<Mark> {
     let text = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?;
-    let (started, boot) = text.split_once(' ')?;
-    Some(Mark { epilog_started: started.parse().ok()?, boot: boot.to_owned() })
+    let [ticks, nanos, boot] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
+    let epilog_started = Started { ticks: ticks.parse().ok()?, nanos: nanos.parse().ok()? };
+    Some(Mark { epilog_started, boot: boot.to_owned() })
 }
 
 /// Removes marks that no living prolog can still need.
@@ -70,8 +72,9 @@ pub fn forget_old(dir: &Dir, now: Ticks, boot: &str) -> Result<(), FsError> {
             continue;
         }
         let mark = dir.read(&name, LEN_MAX)?.as_deref().and_then(parse);
-        let kept = mark
-            .is_some_and(|mark| mark.boot == boot && now.saturating_sub(mark.epilog_started) < KEPT_TICKS);
+        let kept = mark.is_some_and(|mark| {
+            mark.boot == boot && now.saturating_sub(mark.epilog_started.ticks) < KEPT_TICKS
+        });
         if !kept {
             dir.remove_file(&name)?;
         }
@@ -89,6 +92,10 @@ mod tests {
 
     const BOOT: &str = "7e1c0f5a-9d3b-4e52-8f01-2a6b5c4d3e2f";
 
+    fn at(ticks: Ticks, nanos: u64) -> Started {
+        Started { ticks, nanos }
+    }
+
     fn dir() -> (tempfile::TempDir, Dir) {
         let temp = tempfile::tempdir().unwrap();
         let dir = Dir::create(&temp.path().join("run"), 0o700).unwrap();
@@ -97,18 +104,19 @@ mod tests {
 
     #[test]
     fn it_ends_older_prologs_of_its_boot_only() {
-        let mark = Mark { epilog_started: 500, boot: BOOT.to_owned() };
-        assert!(mark.ends(499, BOOT));
-        assert!(mark.ends(500, BOOT));
-        assert!(!mark.ends(501, BOOT));
-        assert!(!mark.ends(499, "another"));
+        let mark = Mark { epilog_started: at(500, 9), boot: BOOT.to_owned() };
+        assert!(mark.ends(at(499, 10), BOOT));
+        assert!(mark.ends(at(500, 8), BOOT));
+        assert!(!mark.ends(at(500, 10), BOOT));
+        assert!(!mark.ends(at(501, 8), BOOT));
+        assert!(!mark.ends(at(499, 8), "another"));
     }
 
     #[test]
     fn it_is_found_for_its_job_and_a_damaged_one_is_not() {
         let (_temp, dir) = dir();
         let (one, two): (JobId, JobId) = ("1".parse().unwrap(), "2".parse().unwrap());
-        let mark = Mark { epilog_started: 500, boot: BOOT.to_owned() };
+        let mark = Mark { epilog_started: at(500, 9), boot: BOOT.to_owned() };
         mark.leave(&dir, one).unwrap();
         dir.write_atomic("job-2.ended", b"5x\n", 0o600).unwrap();
         assert_eq!(Mark::find(&dir, one).unwrap(), Some(mark));
@@ -119,7 +127,7 @@ mod tests {
     fn old_foreign_and_damaged_marks_are_forgotten_and_other_files_stay() {
         let (_temp, dir) = dir();
         let mark = |started, boot: &str, job: &str| {
-            Mark { epilog_started: started, boot: boot.to_owned() }
+            Mark { epilog_started: at(started, 0), boot: boot.to_owned() }
                 .leave(&dir, job.parse().unwrap())
                 .unwrap();
         };

@@ -4,13 +4,28 @@
 //! id with its start time, and counts only within one boot.
 #![forbid(unsafe_code)]
 
+use nix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thiserror::Error;
 
 /// Clock ticks since boot, as `/proc/<pid>/stat` counts a start (normally 100 in a second).
 pub type Ticks = u64;
+
+/// When a process of this boot was started, for telling which of two came first.
+///
+/// The kernel's own word has steps of 10 ms; within one step the clock reading that each process took as its first act
+/// decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Started {
+    /// The kernel's word.
+    pub ticks: Ticks,
+    /// Nanoseconds since boot at the process's first look at the clock.
+    pub nanos: u64,
+}
 
 /// The process file system did not say what was asked.
 #[derive(Debug, Error)]
@@ -79,6 +94,19 @@ impl Proc {
             (Some(pid), Some(stat)) => Ok(Process { pid, started: stat.started }),
             _ => Err(ProcError::Form { path }),
         }
+    }
+
+    /// When this process was started. To be asked first thing.
+    ///
+    /// # Errors
+    /// [`ProcError`] when it cannot be read.
+    pub fn my_start(&self) -> Result<Started, ProcError> {
+        let clock = ClockId::CLOCK_BOOTTIME.now().map_err(|error| ProcError::Read {
+            path: PathBuf::from("the boot clock"),
+            source: error.into(),
+        })?;
+        let nanos = u64::try_from(Duration::from(clock).as_nanos()).unwrap_or(u64::MAX);
+        Ok(Started { ticks: self.myself()?.started, nanos })
     }
 
     /// The process that has this id now; `None` when there is none or it has ended and only waits to be collected.
@@ -203,6 +231,8 @@ mod tests {
         assert_eq!(proc.process(me.pid).unwrap(), Some(me));
         assert_eq!(proc.process(i32::MAX).unwrap(), None);
         assert_eq!(proc.boot_id().unwrap().len(), 36);
+        let (first, second) = (proc.my_start().unwrap(), proc.my_start().unwrap());
+        assert!(first < second && first.ticks == me.started);
     }
 
     #[test]

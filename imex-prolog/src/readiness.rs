@@ -91,6 +91,10 @@ pub fn wait_ready(probe: &mut impl Probe, patience: Duration) -> Readiness {
             return if probe.is_daemon_alive() { seen.verdict() } else { Readiness::DaemonDied };
         }
         probe.pause();
+        if probe.remaining().is_zero() {
+            // A look without time would only replace what was seen last by a complaint about time.
+            return if probe.is_daemon_alive() { seen.verdict() } else { Readiness::DaemonDied };
+        }
     }
 }
 
@@ -99,6 +103,7 @@ pub fn wait_ready(probe: &mut impl Probe, patience: Duration) -> Readiness {
 struct Seen {
     was_ready: bool,
     last_state: Option<String>,
+    last_fault: Option<String>,
     last_row: Option<OwnRow>,
     last_view_fault: Option<String>,
     ever_connected: Vec<bool>,
@@ -115,7 +120,7 @@ impl Seen {
                 return None;
             }
             Err(error) => {
-                self.last_state = Some(error.to_string());
+                self.last_fault = Some(error.to_string());
                 return None;
             }
         }
@@ -151,9 +156,9 @@ impl Seen {
                 Readiness::PeersMissing { missing: row.missing(), lost: self.lost_since.is_some() }
             }
             (true, None) => Readiness::NoView { last: self.last_view_fault.unwrap_or_default() },
-            (false, _) => {
-                Readiness::NotReady { last: self.last_state.unwrap_or_else(|| "nothing".to_owned()) }
-            }
+            (false, _) => Readiness::NotReady {
+                last: self.last_state.or(self.last_fault).unwrap_or_else(|| "none".to_owned()),
+            },
         }
     }
 }

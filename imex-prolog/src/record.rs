@@ -8,7 +8,7 @@
 //! flipped bit included, is noticed; a damaged record is still a record, since the job id is in its file name.
 #![forbid(unsafe_code)]
 
-use crate::procfs::{Process, Ticks};
+use crate::procfs::{Process, Started};
 use fabric::names::{BlockName, JobId, NodeName};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -91,7 +91,7 @@ pub struct Record {
     /// Boot in which this was written; process ids of another boot mean nothing.
     pub boot: String,
     /// When the prolog that wrote this was started. An epilog ends only what was begun before it.
-    pub prolog_started: Ticks,
+    pub prolog_started: Started,
     /// How far it came.
     pub state: State,
     /// The block, that is the NVLink partition.
@@ -175,7 +175,7 @@ pub(crate) mod tests {
             job: "1234".parse().unwrap(),
             restarts: Some(1),
             boot: "7e1c0f5a-9d3b-4e52-8f01-2a6b5c4d3e2f".to_owned(),
-            prolog_started: 123_456,
+            prolog_started: Started { ticks: 123_456, nanos: 1_234_560_000_001 },
             state: State::Starting,
             block: BlockName::new("nvl-7e1c0f5a-32766").unwrap(),
             members: vec![

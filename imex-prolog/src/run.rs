@@ -9,7 +9,7 @@ use crate::daemon::DirectOwner;
 use crate::deadline::Deadline;
 use crate::job::Environment;
 use crate::paths::Paths;
-use crate::procfs::{Proc, Process};
+use crate::procfs::{Proc, ProcError, Started};
 use crate::resolve::Lookup;
 use crate::secure_fs::Dir;
 use crate::tray::Tray;
@@ -109,26 +109,28 @@ struct Ground {
     proc: Proc,
     state: Dir,
     boot: String,
-    myself: Process,
+    started: Started,
 }
 
 impl Ground {
-    /// Opens the state directory and finds out who and when we are.
-    fn prepare(paths: &Paths) -> Result<Self, Outcome> {
+    /// Opens the state directory and finds out in which boot we are. `started` was asked first thing.
+    fn prepare(paths: &Paths, started: Result<Started, ProcError>) -> Result<Self, Outcome> {
         let hint = "imex-prolog must be run by slurmd as root with /proc mounted";
         let node = |error: &dyn std::error::Error| Outcome::refused(Blame::Node, error, hint);
         let proc = Proc::new(&paths.proc_dir);
         let boot = proc.boot_id().map_err(|error| node(&error))?;
-        let myself = proc.myself().map_err(|error| node(&error))?;
+        let started = started.map_err(|error| node(&error))?;
         let state = Dir::create(&paths.run_dir, 0o700).map_err(|error| node(&error))?;
-        Ok(Self { proc, state, boot, myself })
+        Ok(Self { proc, state, boot, started })
     }
 
     fn tray(self, paths: &Paths, settings: Settings, budget: Deadline) -> Result<Tray<DirectOwner>, Outcome> {
         let logs = Dir::create(&paths.log_dir, 0o755).map_err(|error| {
             Outcome::refused(Blame::Node, &error, "check owner and mode of the log directory")
         })?;
-        let owner = DirectOwner::new(self.proc, logs);
+        let proc = self.proc;
+        let owner = DirectOwner::new(proc.clone(), logs);
+        self.state.forget_dead_writers(&proc);
         Ok(Tray { paths: paths.clone(), state: self.state, settings, owner, boot: self.boot, budget })
     }
 }

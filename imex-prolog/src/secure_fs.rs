@@ -6,6 +6,7 @@
 //! feet changes nothing. Files are replaced in one step and are on disk before the call returns.
 #![forbid(unsafe_code)]
 
+use crate::procfs::Proc;
 use nix::dir::Dir as Listing;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
@@ -160,9 +161,9 @@ impl Dir {
     /// # Errors
     /// [`FsError::Call`] with the step that failed.
     pub fn write_atomic(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), FsError> {
-        let temporary = format!(".{name}.new");
+        let temporary = format!(".{name}.{}.new", std::process::id());
         let path = self.path.join(&temporary);
-        // A leftover of a killed writer; the tray lock keeps two writers of one name apart.
+        // A leftover of a killed writer that had our process id.
         self.remove_file(&temporary)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(self.fd.as_fd(), temporary.as_str(), flags, Mode::from_bits_truncate(mode))
@@ -176,6 +177,17 @@ impl Dir {
         renameat(self.fd.as_fd(), temporary.as_str(), self.fd.as_fd(), name)
             .map_err(|source| call("rename", &path, source))?;
         self.sync()
+    }
+
+    /// Removes temporary files of writers that were killed. Failures only leave a small file behind.
+    pub fn forget_dead_writers(&self, proc: &Proc) {
+        for name in self.names().unwrap_or_default() {
+            let inner = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".new"));
+            let writer = inner.and_then(|rest| rest.rsplit('.').next()?.parse().ok());
+            if writer.is_some_and(|pid| matches!(proc.process(pid), Ok(None))) {
+                let _stays = self.remove_file(&name);
+            }
+        }
     }
 
     /// Content of the file `name`; `None` when there is none.

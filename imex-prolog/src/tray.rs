@@ -12,7 +12,7 @@ use crate::imexd_config::{CONFIG_FILE, NODES_FILE, config_text, nodes_text};
 use crate::lifecycle::{Stored, World};
 use crate::mark::Mark;
 use crate::paths::Paths;
-use crate::procfs::{Process, Ticks};
+use crate::procfs::{Process, Started};
 use crate::readiness::{Readiness, wait_ready};
 use crate::record::{self, Record, RecordError};
 use crate::secure_fs::{Dir, FsError};
@@ -179,7 +179,7 @@ impl<O: DaemonOwner> Tray<O> {
 impl<O: DaemonOwner> World for Tray<O> {
     type Error = TrayError;
 
-    fn has_ended(&mut self, job: JobId, prolog_started: Ticks) -> Result<bool, TrayError> {
+    fn has_ended(&mut self, job: JobId, prolog_started: Started) -> Result<bool, TrayError> {
         let mark = Mark::find(&self.state, job).map_err(self.state_fault(job))?;
         Ok(mark.is_some_and(|mark| mark.ends(prolog_started, &self.boot)))
     }

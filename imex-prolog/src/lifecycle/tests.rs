@@ -14,7 +14,7 @@ struct Tray {
     files: BTreeSet<(JobId, &'static str)>,
     daemons: BTreeMap<JobId, Process>,
     channels: BTreeSet<(JobId, u32)>,
-    marks: BTreeMap<JobId, Ticks>,
+    marks: BTreeMap<JobId, Started>,
     daemons_started: i32,
 }
 
@@ -62,7 +62,7 @@ impl Program<'_> {
 impl World for Program<'_> {
     type Error = Killed;
 
-    fn has_ended(&mut self, job: JobId, prolog_started: Ticks) -> Result<bool, Killed> {
+    fn has_ended(&mut self, job: JobId, prolog_started: Started) -> Result<bool, Killed> {
         Ok(self.tray.marks.get(&job).is_some_and(|epilog| prolog_started <= *epilog))
     }
     fn jobs(&mut self) -> Result<Vec<JobId>, Killed> {
@@ -160,7 +160,8 @@ impl World for Program<'_> {
 const NEVER: usize = usize::MAX;
 /// More changes than any run makes.
 const STEPS_MAX: usize = 40;
-const EPILOG: Ticks = 1_000_000;
+const EPILOG: Started = Started { ticks: 1_000_000, nanos: 0 };
+const LATER: Started = Started { nanos: 1, ..EPILOG };
 
 fn plan(job: u32) -> Record {
     Record { job: JobId::new(job).unwrap(), daemon: None, ..sample() }
@@ -298,7 +299,7 @@ fn a_second_epilog_and_one_without_a_prolog_find_nothing() {
 #[test]
 fn an_epilog_of_another_job_or_of_an_earlier_run_touches_nothing() {
     let mut tray = Tray::default();
-    let later = Record { prolog_started: EPILOG + 1, ..plan(1) };
+    let later = Record { prolog_started: LATER, ..plan(1) };
     begin_killed(&mut tray, later, NEVER, &ready()).unwrap();
     let before = tray.clone();
     assert_eq!(end_killed(&mut tray, 2, NEVER), Ok(Closed::Nothing));
@@ -312,7 +313,7 @@ fn a_prolog_whose_run_an_epilog_has_ended_begins_nothing_but_the_next_run_does()
     tray.marks.insert(JobId::new(1).unwrap(), EPILOG);
     assert_eq!(begin_killed(&mut tray, plan(1), NEVER, &ready()), Ok(Begun::RunEnded));
     assert!(tray.holds_nothing());
-    let next = Record { prolog_started: EPILOG + 1, ..plan(1) };
+    let next = Record { prolog_started: LATER, ..plan(1) };
     assert_eq!(begin_killed(&mut tray, next, NEVER, &ready()), Ok(begun_ready()));
 }
 

@@ -10,6 +10,7 @@ use crate::deadline::Deadline;
 use crate::lifecycle::end;
 use crate::lock::TrayLock;
 use crate::mark::{Mark, forget_old};
+use crate::procfs::Proc;
 use crate::slurm_conf::SlurmConf;
 use crate::verdict::{Outcome, of_end, of_lock};
 use fabric::report::Blame;
@@ -25,6 +26,7 @@ pub(super) fn run(around: &Surroundings, summary: &mut Summary) -> Outcome {
 }
 
 fn steps(around: &Surroundings, summary: &mut Summary) -> Result<Outcome, Outcome> {
+    let started = Proc::new(&around.paths.proc_dir).my_start();
     let job = around.environment.job_id().map_err(|error| {
         Outcome::refused(Blame::Config, &error, "imex-epilog must be slurm.conf's Epilog")
     })?;
@@ -46,15 +48,15 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Result<Outcome, Outcom
     let total = budget(wanted, conf.epilog_timeout());
     let budget = Deadline::after(total.saturating_sub(KILL_RESERVE.min(total / 2)));
 
-    let ground = Ground::prepare(&around.paths)?;
-    let (epilog_started, boot) = (ground.myself.started, ground.boot.clone());
+    let ground = Ground::prepare(&around.paths, started)?;
+    let (epilog_started, boot) = (ground.started, ground.boot.clone());
     let state_fault =
         |error| Outcome::refused(Blame::Node, &error, "check owner and mode of the state directory");
     // Before the lock: the job's own prolog may hold it, and waits only until it sees this.
     Mark { epilog_started, boot: boot.clone() }.leave(&ground.state, job).map_err(state_fault)?;
     let limit = budget.within(settings.deadlines.epilog_lock());
     let _lock = TrayLock::take(&ground.state, limit).map_err(|error| of_lock(&error))?;
-    forget_old(&ground.state, epilog_started, &boot).map_err(state_fault)?;
+    forget_old(&ground.state, epilog_started.ticks, &boot).map_err(state_fault)?;
     let mut tray = ground.tray(&around.paths, settings, budget)?;
     Ok(of_end(end(&mut tray, job, epilog_started)))
 }

@@ -11,7 +11,7 @@ use crate::lock::TrayLock;
 use crate::members::{Members, block_of, load_topologies, members};
 use crate::paths::Paths;
 use crate::procfs::Proc;
-use crate::record::{Channel, Member, Record, State};
+use crate::record::{Channel, Record, State};
 use crate::resolve::resolve;
 use crate::slurm_conf::SlurmConf;
 use crate::tray::log_name;
@@ -39,6 +39,7 @@ pub(super) fn run(around: &Surroundings, summary: &mut Summary) -> Outcome {
 }
 
 fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
+    let started = Proc::new(&around.paths.proc_dir).my_start();
     let settings = Settings::load(&around.paths.settings).map_err(|error| {
         Outcome::refused(
             Blame::Config,
@@ -79,7 +80,21 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
         let hint = "all nodes must find the same address for each node: set NodeAddr in slurm.conf, or correct name resolution";
         Outcome::refused(blame, &error, hint)
     })?;
-    bring_up(&job, settings, &members, members_at, channel, around, budget)
+    let ground = Ground::prepare(&around.paths, started)?;
+    let record = Record {
+        job: job.id,
+        restarts: job.restarts,
+        boot: ground.boot.clone(),
+        prolog_started: ground.started,
+        state: State::Starting,
+        block: members.block,
+        members: members_at,
+        own_index: members.own_index,
+        channel,
+        daemon: None,
+        note: None,
+    };
+    bring_up(ground, record, settings, &around.paths, budget)
 }
 
 fn refuse_jobs_without_gpus(job: &JobContext, conf: &SlurmConf) -> Step<()> {
@@ -227,39 +242,24 @@ fn plan_channel(
     Ok(Some(Channel { number: settings.channel.number_for(job.id.get()), uid: job.uid, gid: job.gid }))
 }
 
+/// Takes the lock and does it.
 fn bring_up(
-    job: &JobContext,
+    ground: Ground,
+    record: Record,
     settings: Settings,
-    members: &Members,
-    members_at: Vec<Member>,
-    channel: Option<Channel>,
-    around: &Surroundings,
+    paths: &Paths,
     budget: Deadline,
 ) -> Step<Outcome> {
-    let ground = Ground::prepare(&around.paths)?;
-    let record = Record {
-        job: job.id,
-        restarts: job.restarts,
-        boot: ground.boot.clone(),
-        prolog_started: ground.myself.started,
-        state: State::Starting,
-        block: members.block.clone(),
-        members: members_at.clone(),
-        own_index: members.own_index,
-        channel,
-        daemon: None,
-        note: None,
-    };
     let limit = budget.within(Duration::from_secs(settings.deadlines.lock_seconds));
     let _lock = TrayLock::take(&ground.state, limit).map_err(|error| of_lock(&error))?;
-    let proc = ground.proc.clone();
-    let program = settings.daemon.program.clone();
-    let mut tray = ground.tray(&around.paths, settings, budget)?;
+    let (proc, program) = (ground.proc.clone(), settings.daemon.program.clone());
+    let (job, members) = (record.job, record.members.clone());
+    let mut tray = ground.tray(paths, settings, budget)?;
     let result = begin(&mut tray, record);
-    let log_tail = log_tail(&around.paths, job.id);
+    let log_tail = log_tail(paths, job);
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let strangers = strangers(&proc, name, &around.paths);
-    Ok(of_begin(result, Domain { members: &members_at, log_tail: &log_tail, strangers: &strangers }))
+    let strangers = strangers(&proc, name, paths);
+    Ok(of_begin(result, Domain { members: &members, log_tail: &log_tail, strangers: &strangers }))
 }
 
 /// IMEX daemons on this tray that are not ours.

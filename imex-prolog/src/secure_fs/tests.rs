@@ -51,9 +51,13 @@ fn what_was_written_is_read_back_and_has_its_mode() {
 #[test]
 fn a_temporary_file_of_a_killed_writer_does_no_harm() {
     let (_temp, dir) = fresh();
-    std::fs::File::create(dir.path().join(".file.new")).unwrap();
+    let own = format!(".file.{}.new", std::process::id());
+    for name in [own.as_str(), ".file.2147483647.new", ".file.1.new", ".other"] {
+        std::fs::File::create(dir.path().join(name)).unwrap();
+    }
     dir.write_atomic("file", b"x", 0o600).unwrap();
-    assert_eq!(dir.names().unwrap(), ["file"]);
+    dir.forget_dead_writers(&Proc::new(Path::new("/proc")));
+    assert_eq!(dir.names().unwrap(), [".file.1.new", ".other", "file"]);
 }
 
 #[test]

@@ -1,0 +1,140 @@
+//! The cases; each has its own tray.
+
+use crate::site::{Ran, Site};
+use anyhow::{Result, ensure};
+use imex_prolog::deadline::{Deadline, Pauses};
+use libtest_mimic::{Failed, Trial};
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+const QUICK: &str = "[deadlines]\nready_seconds = 4\ncontrol_call_seconds = 1\nstop_seconds = 1\n";
+
+/// All cases; without root they are listed as ignored.
+pub(crate) fn all(is_root: bool) -> Vec<Trial> {
+    let cases: [(&str, fn() -> Result<()>); 9] = [
+        ("a_job_on_one_tray_gets_its_domain_and_loses_it", one_tray),
+        ("a_second_prolog_keeps_the_domain_and_a_second_epilog_finds_nothing", twice),
+        ("a_daemon_that_refuses_to_start_is_this_trays_fault", refused),
+        ("a_daemon_that_is_never_ready_is_this_trays_fault", never_ready),
+        ("a_control_tool_that_hangs_is_bounded", tool_hangs),
+        ("a_daemon_that_ignores_sigterm_is_killed_by_the_epilog", ignores_sigterm),
+        ("an_epilog_ends_the_wait_of_an_orphaned_prolog", epilog_wins),
+        ("a_prolog_killed_at_any_time_leaves_nothing_after_the_epilog", killed),
+        ("the_next_job_clears_what_a_lost_epilog_left", next_job),
+    ];
+    let trial = |(name, case): (&str, fn() -> Result<()>)| {
+        let body = move || case().map_err(|error| Failed::from(format!("{error:#}")));
+        Trial::test(name, body).with_ignored_flag(!is_root)
+    };
+    cases.into_iter().map(trial).collect()
+}
+
+fn one_tray() -> Result<()> {
+    let site = Site::alone("")?;
+    site.hook("prolog", 1)?.expect(0, "all 1 members connected")?;
+    let channel = site.channel();
+    let owner = channel.map(|data| (data.mode() & 0o7777, data.uid(), data.gid()));
+    ensure!(owner == Some((0o600, 1000, 100)), "channel: {owner:?}");
+    ensure!(site.daemons(1)?.len() == 1);
+    site.hook("epilog", 1)?.expect(0, "domain was ready, daemon ended: gracefully")?;
+    site.ensure_clean(1)
+}
+
+fn twice() -> Result<()> {
+    let site = Site::alone("")?;
+    site.hook("prolog", 1)?.expect(0, "outcome=\"ready\"")?;
+    let daemons = site.daemons(1)?;
+    site.hook("prolog", 1)?.expect(0, "complete already")?;
+    ensure!(site.daemons(1)? == daemons);
+    site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
+    site.hook("epilog", 1)?.expect(0, "outcome=\"nothing-to-do\"")?;
+    site.ensure_clean(1)?;
+    // The job's next run is not stopped by the mark of the last one.
+    site.hook("prolog", 1)?.expect(0, "outcome=\"ready\"")?;
+    site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")
+}
+
+fn refused() -> Result<()> {
+    let site = Site::alone(QUICK)?;
+    site.simulate(r#"{"fault":{"kind":"refuse","message":"no such luck"}}"#)?;
+    let ran = site.hook("prolog", 1)?;
+    ran.expect(1, "daemon log: ")?;
+    ran.expect(1, "no such luck")?;
+    ensure!(site.channel().is_none());
+    site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
+    site.ensure_clean(1)
+}
+
+fn never_ready() -> Result<()> {
+    let site = Site::alone(QUICK)?;
+    site.simulate(r#"{"fault":{"kind":"hang"}}"#)?;
+    site.hook("prolog", 1)?.expect(1, "did not become READY; last answer: INIT_GPU")?;
+    site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
+    site.ensure_clean(1)
+}
+
+fn tool_hangs() -> Result<()> {
+    let site = Site::alone(QUICK)?;
+    site.simulate(r#"{"fault":{"kind":"ctl-hang"}}"#)?;
+    site.hook("prolog", 1)?.expect(1, "was ended")?;
+    site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
+    site.ensure_clean(1)
+}
+
+fn ignores_sigterm() -> Result<()> {
+    let site = Site::alone(QUICK)?;
+    site.simulate(r#"{"fault":{"kind":"ignore-sigterm"}}"#)?;
+    site.hook("prolog", 1)?.expect(0, "outcome=\"ready\"")?;
+    let ran = site.hook("epilog", 1)?;
+    ran.expect(0, "ignored SIGTERM and was killed")?;
+    ran.expect(0, "daemon ended: killed")?;
+    site.ensure_clean(1)
+}
+
+fn epilog_wins() -> Result<()> {
+    let site = Site::alone("[deadlines]\nready_seconds = 60\n")?;
+    site.simulate(r#"{"fault":{"kind":"hang"}}"#)?;
+    let prolog = site.start("prolog", 1)?;
+    wait_for("the daemon", || Ok(!site.daemons(1)?.is_empty()))?;
+    site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
+    Ran::of(prolog)?.expect(0, "an epilog has ended this run")?;
+    site.ensure_clean(1)
+}
+
+fn killed() -> Result<()> {
+    let site = Site::alone(QUICK)?;
+    let mut reached = [0; 2];
+    for millis in (0..200).step_by(5) {
+        let mut prolog = site.start("prolog", 1)?;
+        let mut pauses = Pauses::new(Duration::from_millis(millis), Duration::from_millis(millis));
+        pauses.pause(Deadline::after(Duration::from_millis(millis)));
+        prolog.kill()?;
+        let begun = usize::from(Ran::of(prolog)?.code.is_none());
+        reached[begun] += 1;
+        site.hook("epilog", 1)?.expect(0, "outcome=")?;
+        site.ensure_clean(1)?;
+    }
+    ensure!(reached[1] > 0, "no prolog was killed in time: {reached:?}");
+    Ok(())
+}
+
+fn next_job() -> Result<()> {
+    let site = Site::alone("")?;
+    site.hook("prolog", 1)?.expect(0, "outcome=\"ready\"")?;
+    site.hook("prolog", 2)?.expect(0, "outcome=\"ready\"")?;
+    ensure!(site.daemons(1)?.is_empty() && site.daemons(2)?.len() == 1);
+    site.hook("epilog", 1)?.expect(0, "outcome=\"nothing-to-do\"")?;
+    ensure!(site.channel().is_some(), "the late epilog of job 1 took the channel of job 2");
+    site.hook("epilog", 2)?.expect(0, "outcome=\"removed\"")?;
+    site.ensure_clean(2)
+}
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Deadline::after(Duration::from_secs(20));
+    let mut pauses = Pauses::new(Duration::from_millis(5), Duration::from_millis(50));
+    while !holds()? {
+        ensure!(!deadline.has_passed(), "waited 20 s for {what}");
+        pauses.pause(deadline);
+    }
+    Ok(())
+}

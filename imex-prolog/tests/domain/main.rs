@@ -1,0 +1,19 @@
+//! Prolog and epilog against the simulated `nvidia-imex` and `nvidia-imex-ctl`, on this machine's loopback network.
+//!
+//! Each run of a hook is a process of its own: this program, started again with `--hook`. Needs root, for device files.
+
+mod cases;
+mod site;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, hook, root, node, job] = arguments.as_slice()
+        && flag == site::HOOK_FLAG
+    {
+        return site::run_hook(hook, root.as_ref(), node, job);
+    }
+    let arguments = libtest_mimic::Arguments::from_args();
+    libtest_mimic::run(&arguments, cases::all(nix::unistd::geteuid().is_root())).exit_code()
+}

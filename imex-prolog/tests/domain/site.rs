@@ -1,0 +1,228 @@
+//! A tray on the loopback network: moved paths, simulated daemon and control tool, Slurm's environment.
+
+use anyhow::{Context, Result, ensure};
+use fabric::identity::{DomainId, FabricId, PartitionId};
+use fabric::nvml::NvmlError;
+use fabric::reading::{FabricHealth, FabricState, GpuFabric, GpuReading, TrayReading};
+use imex_prolog::job::Environment;
+use imex_prolog::paths::Paths;
+use imex_prolog::procfs::Proc;
+use imex_prolog::resolve::system_lookup;
+use imex_prolog::run::{Hook, Surroundings, run};
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// First argument of a hook process.
+pub(crate) const HOOK_FLAG: &str = "--hook";
+/// Node names of the trays.
+pub(crate) const NODES: &str = "t[1-2]";
+
+/// The fabric that every tray here reads.
+fn fabric_id() -> FabricId {
+    FabricId { domain: DomainId([0x7e; 16]), partition: PartitionId(32_766) }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "stands in for the NVML query")]
+fn read_tray() -> Result<TrayReading, NvmlError> {
+    let id = fabric_id();
+    let gpu = |index| GpuReading {
+        index,
+        uuid: format!("GPU-{index}"),
+        name: "simulated GPU".to_owned(),
+        fabric: Some(GpuFabric {
+            domain: id.domain,
+            partition: id.partition,
+            state: FabricState::Completed,
+            status: 0,
+            health: FabricHealth { mask: 0xaa, summary: 1 },
+        }),
+    };
+    Ok(TrayReading { driver_version: "580.95.05".to_owned(), gpus: (0..4).map(gpu).collect() })
+}
+
+/// The body of a hook process.
+pub(crate) fn run_hook(hook: &str, root: &Path, node: &str, job: &str) -> ExitCode {
+    let paths = Paths::below(root);
+    imex_prolog::log::init(&paths);
+    let hook = if hook == "prolog" { Hook::Prolog } else { Hook::Epilog };
+    let nodes = std::fs::read_to_string(root.join("nodes")).unwrap_or_default();
+    let conf = root.join("slurm.conf");
+    let environment: Environment = [
+        ("SLURM_JOB_ID", OsStr::new(job)),
+        ("SLURM_JOB_UID", OsStr::new("1000")),
+        ("SLURM_JOB_GID", OsStr::new("100")),
+        ("SLURMD_NODENAME", OsStr::new(node)),
+        ("SLURM_JOB_NODELIST", OsStr::new(nodes.trim())),
+        ("SLURM_JOB_EXCLUSIVE", OsStr::new("NODE")),
+        ("SLURM_JOB_GPUS", OsStr::new("0,1,2,3")),
+        ("SLURM_CONF", conf.as_os_str()),
+    ]
+    .into_iter()
+    .collect();
+    let surroundings = Surroundings { paths, environment, read_tray, lookup: system_lookup };
+    ExitCode::from(run(hook, &surroundings).exit_code())
+}
+
+/// Where the simulated programs are; built on demand, since they belong to another package.
+fn simulated(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let built = own.ancestors().nth(2).context("no target directory")?.join(name);
+    if !built.exists() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = Command::new(cargo).args(["build", "--quiet", "--package", "sim", "--bins"]).status()?;
+        ensure!(status.success() && built.exists(), "cannot build the simulated {name}");
+    }
+    Ok(built)
+}
+
+/// One tray.
+pub(crate) struct Site {
+    temp: tempfile::TempDir,
+    node: &'static str,
+    /// Where its things lie.
+    pub(crate) paths: Paths,
+}
+
+/// How a hook process ended.
+pub(crate) struct Ran {
+    /// Exit code; `None` when it was killed.
+    pub(crate) code: Option<i32>,
+    /// What it printed.
+    pub(crate) text: String,
+}
+
+/// Gives each test its own part of 127.0.0.0/8.
+static NETWORKS: AtomicU8 = AtomicU8::new(1);
+
+impl Site {
+    /// A tray alone in its block, with `settings` beside the paths of the simulated programs.
+    pub(crate) fn alone(settings: &str) -> Result<Self> {
+        let network = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        Self::new("t1", "t1", network, settings)
+    }
+
+    fn new(node: &'static str, nodes: &str, network: u8, settings: &str) -> Result<Self> {
+        let temp = tempfile::tempdir()?;
+        let root = temp.path();
+        let paths = Paths::below(root);
+        for dir in [&paths.settings, &paths.devices] {
+            std::fs::create_dir_all(dir.parent().context("no parent")?)?;
+        }
+        std::fs::create_dir(root.join("sim"))?;
+        std::fs::write(
+            &paths.devices,
+            "Character devices:\n234 nvidia-caps-imex-channels\n\nBlock devices:\n",
+        )?;
+        for name in ["nvidia-imex", "nvidia-imex-ctl"] {
+            let sim = root.join("sim");
+            // The programs get no environment from us, as on a real tray; the simulation's own setting is put in here.
+            let wrapper = format!(
+                "#!/bin/sh\nNVLINK_SIM_DIR={} exec {} \"$@\"\n",
+                sim.display(),
+                simulated(name)?.display()
+            );
+            std::fs::write(root.join(name), wrapper)?;
+            std::fs::set_permissions(root.join(name), std::fs::Permissions::from_mode(0o755))?;
+        }
+        // A test process that has several networks: its id keeps two test programs apart.
+        let process = u8::try_from(std::process::id() % 250)?;
+        std::fs::write(
+            root.join("slurm.conf"),
+            format!("GresTypes=gpu\nNodeName={NODES} NodeAddr=127.{}.{network}.[1-2]\n", process + 1),
+        )?;
+        std::fs::write(
+            root.join("topology.yaml"),
+            format!(
+                "- topology: fabric\n  cluster_default: true\n  block:\n    block_sizes: [2]\n    blocks:\n    - block: nvl-7e7e7e7e-32766\n      nodes: {NODES}\n"
+            ),
+        )?;
+        std::fs::write(root.join("nodes"), nodes)?;
+        let programs = format!(
+            "[daemon]\nprogram = \"{0}/nvidia-imex\"\ncontrol = \"{0}/nvidia-imex-ctl\"\n",
+            root.display()
+        );
+        std::fs::write(&paths.settings, format!("{programs}{settings}"))?;
+        Ok(Self { temp, node, paths })
+    }
+
+    /// Sets the simulated daemon's settings.
+    pub(crate) fn simulate(&self, json: &str) -> Result<()> {
+        Ok(std::fs::write(self.temp.path().join("sim/imex.json"), json)?)
+    }
+
+    /// Starts a hook.
+    pub(crate) fn start(&self, hook: &str, job: u32) -> Result<Child> {
+        let child = Command::new(std::env::current_exe()?)
+            .args([HOOK_FLAG, hook])
+            .arg(self.temp.path())
+            .args([self.node, &job.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        Ok(child)
+    }
+
+    /// Runs a hook to its end. Comes back only when nobody holds its output any more, as slurmd does.
+    pub(crate) fn hook(&self, hook: &str, job: u32) -> Result<Ran> {
+        Ran::of(self.start(hook, job)?)
+    }
+
+    /// Process ids of this tray's daemons.
+    pub(crate) fn daemons(&self, job: u32) -> Result<Vec<i32>> {
+        let config = self.paths.run_dir.join(format!("job-{job}/config.cfg"));
+        let found = Proc::new(Path::new("/proc")).started_with_config(&config)?;
+        Ok(found.iter().map(|process| process.pid).collect())
+    }
+
+    /// Whether the channel exists.
+    pub(crate) fn channel(&self) -> Option<std::fs::Metadata> {
+        std::fs::metadata(self.paths.channel_dir.join("channel0")).ok()
+    }
+
+    /// Nothing of the job is left but logs and the ending mark.
+    pub(crate) fn ensure_clean(&self, job: u32) -> Result<()> {
+        ensure!(self.channel().is_none(), "the channel is still there");
+        ensure!(self.daemons(job)?.is_empty(), "a daemon still runs");
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.paths.run_dir)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.retain(|name| name != "tray.lock" && !name.ends_with(".ended"));
+        ensure!(names.is_empty(), "left behind: {names:?}");
+        Ok(())
+    }
+}
+
+impl Ran {
+    /// Waits for a hook process.
+    pub(crate) fn of(child: Child) -> Result<Self> {
+        let output = child.wait_with_output()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ok(Self { code: output.status.code(), text })
+    }
+
+    /// Its exit code and a text that it must have said.
+    #[track_caller]
+    pub(crate) fn expect(&self, code: i32, text: &str) -> Result<()> {
+        ensure!(self.code == Some(code) && self.text.contains(text), "exit {:?}:\n{}", self.code, self.text);
+        Ok(())
+    }
+}
+
+impl Drop for Site {
+    /// A failed test must not leave its daemon behind.
+    fn drop(&mut self) {
+        for job in 1..=3 {
+            for pid in self.daemons(job).unwrap_or_default() {
+                let _gone = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
+        }
+    }
+}
