@@ -1,1 +1,32 @@
-fn main() {}
+//! The cases that run on real Slurm in the test cluster.
+//!
+//! One after the other, each on a cluster of its own or on one that cases with the same [`Setup`] share. A case that
+//! lacks something (root, a staged artifact) is skipped and says what; with `SLURM_NVLINK_NO_SKIP=1` that is a failure.
+#![forbid(unsafe_code)]
+
+mod boot;
+mod faults;
+mod harness;
+mod jobs;
+mod leftovers;
+
+use harness::{Case, Shared};
+use libtest_mimic::Arguments;
+use std::process::ExitCode;
+
+/// All cases. Those that share a setup stand together, so that its cluster is started once.
+const CASES: [&[Case]; 4] = [boot::CASES, leftovers::CASES, jobs::CASES, faults::CASES];
+
+fn main() -> ExitCode {
+    if let Some(code) = tests::supervisor::take_over() {
+        return code;
+    }
+    let mut arguments = Arguments::from_args();
+    // Clusters are measured while they start, and share the machine.
+    arguments.test_threads = Some(1);
+    let shared = Shared::default();
+    let trials = harness::trials(CASES.concat(), &shared);
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    shared.end();
+    conclusion.exit_code()
+}

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
-use crate::cluster::{Cluster, Plugin};
+use crate::cluster::{Cluster, Plugin, become_user};
 use crate::fault::{Fault, FaultKind};
 use crate::profile;
 use crate::spec::CONTROLLER;
@@ -222,16 +222,7 @@ fn fold(nodes: &[String]) -> anyhow::Result<String> {
 fn inside(cluster: &str, node: &str, user: bool, argv: &[String]) -> anyhow::Result<ExitCode> {
     let mut command: Command = Cluster::attach(cluster)?.enter(node)?;
     if user {
-        let name = crate::layers::USER;
-        command.args([
-            "runuser",
-            "--user",
-            name,
-            "--",
-            "env",
-            &format!("HOME=/home/{name}"),
-            &format!("--chdir=/home/{name}"),
-        ]);
+        command.args(become_user(crate::layers::USER));
     }
     if argv.is_empty() {
         command.arg("bash")

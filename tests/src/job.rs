@@ -94,6 +94,7 @@ impl Cluster {
         wait_for(&format!("job {id}: {what}"), deadline, || {
             Ok(match self.job(id) {
                 Ok(job) if wanted(&job) => Ok(job),
+                Ok(job) if job.has_ended() => bail!("job {id} has ended before it was so ({what}): {job:?}"),
                 Ok(job) => Err(format!("{job:?}")),
                 Err(error) => Err(format!("{error:#}")),
             })

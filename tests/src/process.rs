@@ -2,7 +2,7 @@
 //!
 //! All unsafe code of this crate is here.
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::unistd::Pid;
 use std::fs;
 use std::io;
@@ -32,6 +32,31 @@ pub(crate) fn fork(work: impl FnOnce() -> i32) -> io::Result<Pid> {
             unsafe { libc::_exit(status) }
         }
     }
+}
+
+/// Closes every descriptor but the first three. A program that is started to live on must not keep the pipes and locks
+/// that it happens to have inherited.
+///
+/// Call this first of all in `main`: later this program has descriptors of its own.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    // SAFETY: nothing in this process has opened a descriptor yet, so none is taken away from its owner.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Runs `work` with no signal blocked. Programs inherit the mask of the one that starts them, and a daemon that was
+/// started with SIGTERM blocked cannot be stopped.
+///
+/// For the first process of a pid namespace no signal has an effect while it is not blocked; but a SIGCHLD in that
+/// time is not seen on a signal descriptor, so look for ended children afterwards.
+///
+/// # Errors
+/// The mask cannot be changed.
+pub(crate) fn with_no_signal_blocked<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+    let before = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let result = work();
+    before.thread_set_mask()?;
+    Ok(result)
 }
 
 /// A process that cannot be mistaken for a later one with the same number.

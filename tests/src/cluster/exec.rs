@@ -43,6 +43,14 @@ impl<'a> Target<'a> {
     }
 }
 
+/// The words in front of a command that make it run as a user, in his home.
+pub(crate) fn become_user(user: &str) -> Vec<String> {
+    // Slurm takes a job's directory from PWD, which a change of directory leaves as it was.
+    let words =
+        format!("runuser --user {user} -- env --chdir=/home/{user} HOME=/home/{user} PWD=/home/{user}");
+    words.split(' ').map(str::to_owned).collect()
+}
+
 /// What a command printed, and how it ended.
 #[derive(Debug, Clone)]
 pub struct Captured {
@@ -111,8 +119,7 @@ impl Cluster {
         let seconds = target.deadline.as_secs().max(1).to_string();
         command.args(["timeout", "--kill-after=5", &seconds]);
         if let Some(user) = target.user {
-            command.args(["runuser", "--user", user, "--"]);
-            command.args(["env", &format!("HOME=/home/{user}"), &format!("--chdir=/home/{user}")]);
+            command.args(become_user(user));
         }
         command.args(argv.iter().map(AsRef::as_ref));
         let mut child = command

@@ -6,6 +6,7 @@ mod exec;
 mod inspect;
 
 pub use builder::{ClusterBuilder, Plugin};
+pub(crate) use exec::become_user;
 pub use exec::{Captured, Target};
 pub use inspect::BlockLine;
 

@@ -5,6 +5,7 @@
 use super::protocol::DaemonState;
 use super::{PATH, reap};
 use crate::limits;
+use crate::process::with_no_signal_blocked;
 use crate::spec::DaemonSpec;
 use anyhow::{Context as _, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -51,7 +52,8 @@ impl Daemon {
             bail!("{} runs already (pid {pid} inside the node)", self.spec.name);
         }
         let mut command = self.command()?;
-        let child = command.spawn().with_context(|| format!("cannot run {}", self.spec.argv.join(" ")))?;
+        let child = with_no_signal_blocked(|| command.spawn())?
+            .with_context(|| format!("cannot run {}", self.spec.argv.join(" ")))?;
         self.state = DaemonState::Running(i32::try_from(child.id())?);
         self.ready = false;
         self.wait(signals, limits::DAEMON_READY, "is not ready", |daemon| {
@@ -149,7 +151,9 @@ impl Daemon {
         let Some((program, arguments)) = self.spec.extra.as_deref().and_then(<[String]>::split_first) else {
             return Vec::new();
         };
-        let output = Command::new(program).args(arguments).env_clear().env("PATH", PATH).output();
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().env("PATH", PATH);
+        let output = with_no_signal_blocked(|| command.output()).and_then(|output| output);
         match output {
             Ok(output) => {
                 // Exit 1 is a tray that was rejected and says so; 2 has no output.

@@ -139,6 +139,8 @@ impl Node<'_> {
             let reply =
                 self.answer(request, signals).unwrap_or_else(|error| NodeReply::Failed(format!("{error:#}")));
             line.send(&reply).context("cannot answer")?;
+            // A child may have ended while its request had SIGCHLD unblocked.
+            reap(&mut self.daemon, signals)?;
         }
     }
 
@@ -182,12 +184,8 @@ impl Node<'_> {
 pub(crate) fn ip_batch(commands: &str) -> anyhow::Result<()> {
     let mut ip = Command::new("ip");
     ip.args(["-batch", "-"]).env_clear().env("PATH", PATH);
-    let mut child = ip
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot run ip")?;
+    ip.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = process::with_no_signal_blocked(|| ip.spawn())?.context("cannot run ip")?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(commands.as_bytes()).context("cannot talk to ip")?;
     }
@@ -200,8 +198,9 @@ pub(crate) fn ip_batch(commands: &str) -> anyhow::Result<()> {
 
 fn run(argv: &[String]) -> anyhow::Result<()> {
     let (program, arguments) = argv.split_first().context("no command")?;
-    let output =
-        Command::new(program).args(arguments).env_clear().env("PATH", PATH).stdin(Stdio::null()).output();
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("PATH", PATH).stdin(Stdio::null());
+    let output = process::with_no_signal_blocked(|| command.output())?;
     let output = output.with_context(|| format!("cannot run {program}"))?;
     if !output.status.success() {
         bail!("{program}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());

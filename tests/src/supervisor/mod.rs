@@ -66,6 +66,7 @@ pub(crate) fn main() -> ExitCode {
 
 /// The helper between the starter and the supervisor: takes the directory, makes the namespaces, forks, ends.
 fn start() -> anyhow::Result<()> {
+    process::close_inherited().context("cannot close inherited descriptors")?;
     let mut owner = BufReader::new(std::io::stdin());
     let mut text = String::new();
     owner.read_line(&mut text).context("cannot read the specification")?;
