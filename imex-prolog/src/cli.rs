@@ -177,6 +177,9 @@ fn describe(record: &crate::record::Record, daemon: &str) -> String {
         .channel
         .map_or_else(|| "Slurm's channel".to_owned(), |channel| format!("channel {}", channel.number));
     let mut text = format!("job {}: {state}; block {}, {daemon}, {channel}\n", record.job, record.block);
+    if let Some(note) = &record.note {
+        text.push_str(&format!("  note: {note}\n"));
+    }
     for (index, member) in record.members.iter().enumerate() {
         let own = if index == record.own_index { " (this node)" } else { "" };
         text.push_str(&format!("  member {index}: {} {}{own}\n", member.node, member.address));

@@ -27,6 +27,10 @@ pub fn nodes_text(members: &[Member]) -> String {
 
 /// Text of the configuration.
 ///
+/// The daemon's persistence file (`/var/run/nvidia-imex/persist.dat`) is left to the daemon: it drops the file by itself when
+/// the node list differs, and with the same list after an unclean end it waits under `RECOVERY` for members that are just
+/// starting as well. Whether processes on *other* trays still import memory cannot be known here.
+///
 /// The command service listens on the tray's own address: on the loopback address alone `-q` works but the peers'
 /// `-N` does not (DRA driver PR 538), and on all interfaces it would be open to networks that need it not.
 #[must_use]

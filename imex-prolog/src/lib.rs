@@ -1,4 +1,11 @@
 //! One IMEX domain for each job and NVLink partition, begun by slurmd's prolog and ended by its epilog.
+//!
+//! [`run`] is one run of either program. [`job`], [`slurm_conf`] and [`members`] say who is in the domain, [`resolve`] and
+//! [`imexd_config`] put it into the daemon's files, [`lifecycle`] orders the steps over [`tray`], which holds [`daemon`],
+//! [`readiness`] and [`channel`]; [`record`], [`mark`] and [`lock`] make every step safe against a kill and against the other
+//! program; [`verdict`] decides what slurmd is told.
+#![deny(unsafe_code)]
+
 pub mod channel;
 pub mod cli;
 pub mod config;
@@ -20,6 +27,7 @@ pub mod resolve;
 pub mod run;
 pub mod secure_fs;
 pub mod slurm_conf;
+#[expect(unsafe_code, reason = "a hook between fork and exec, and a system call without a safe interface")]
 pub mod sys;
 pub mod tray;
 pub mod verdict;

@@ -182,11 +182,11 @@ pub fn begin<W: World>(world: &mut W, mut record: Record) -> Result<Begun, W::Er
         }
         Readiness::RunEnded => Ok(Begun::RunEnded),
         peers @ (Readiness::PeersMissing { .. } | Readiness::NoView { .. }) => {
-            give_up(world, &mut record, State::NoDomain)?;
+            give_up(world, &mut record, State::NoDomain, &peers)?;
             Ok(Begun::NoDomain(peers))
         }
         own @ (Readiness::DaemonDied | Readiness::NotReady { .. }) => {
-            give_up(world, &mut record, State::Stopping)?;
+            give_up(world, &mut record, State::Stopping, &own)?;
             Ok(Begun::Failed(own))
         }
     }
@@ -229,7 +229,13 @@ fn take_down<W: World>(world: &mut W, job: JobId, stored: Stored) -> Result<Ende
 }
 
 /// Leaves the domain without waiting: peers that are connected see it at once. An epilog does the rest.
-fn give_up<W: World>(world: &mut W, record: &mut Record, state: State) -> Result<(), W::Error> {
+fn give_up<W: World>(
+    world: &mut W,
+    record: &mut Record,
+    state: State,
+    why: &Readiness,
+) -> Result<(), W::Error> {
+    record.note = Some(why.words());
     become_state(record, state);
     world.save(record)?;
     world.ask_daemon_to_stop(record)

@@ -1,8 +1,9 @@
 //! One lock for each tray: prologs and epilogs of any job change the tray one after the other.
 //!
 //! After a kill of slurmd a prolog may go on as an orphan while the same job's epilog is already running
-//! (facts of Slurm 26.05.5). The lock belongs to the open file, so the kernel frees it when its holder dies in any way. No
-//! child inherits it: the file is closed on exec.
+//! (facts of Slurm 26.05.5). The lock belongs to the open file, so the kernel frees it when its holder dies in any way. A
+//! forked child shares it until its exec closes the file: so a prolog that is killed while it starts the daemon keeps the tray
+//! locked until that daemon can be found by its arguments.
 #![forbid(unsafe_code)]
 
 use crate::deadline::{Deadline, Pauses};

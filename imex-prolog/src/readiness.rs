@@ -72,6 +72,25 @@ pub enum Readiness {
     },
 }
 
+impl Readiness {
+    /// In a few words, for the record.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Ready { .. } => "complete".to_owned(),
+            Self::RunEnded => "the run was ended by an epilog".to_owned(),
+            Self::DaemonDied => "the daemon ended".to_owned(),
+            Self::NotReady { last } => format!("the daemon was not READY; last answer: {last}"),
+            Self::NoView { last } => format!("the connections could not be read; last answer: {last}"),
+            Self::PeersMissing { missing, lost } => {
+                let list: Vec<String> =
+                    missing.iter().map(|(index, word)| format!("{index} {word}")).collect();
+                format!("members {}: {}", if *lost { "left" } else { "missing" }, list.join(", "))
+            }
+        }
+    }
+}
+
 /// Waits until the domain is complete, its run has ended or its time is over. `patience` is how long a peer that had been
 /// connected may be gone.
 pub fn wait_ready(probe: &mut impl Probe, patience: Duration) -> Readiness {

@@ -80,7 +80,13 @@ fn close(hook: Hook, outcome: &Outcome, summary: &Summary, elapsed: Duration) {
     };
     let words = match outcome {
         Outcome::Nothing(words) | Outcome::Done(_, words) => words.clone(),
-        Outcome::Refused(report) => report.to_string(),
+        Outcome::Refused(report) => {
+            for line in &report.detail {
+                tracing::error!("{hook}: {line}");
+            }
+            let hint = report.hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+            format!("{}{hint}", report.message)
+        }
     };
     let Summary { job, node, partition, block, members } = summary;
     macro_rules! line {

@@ -27,7 +27,10 @@ use thiserror::Error;
 /// How long a port of the daemon may still be held by somebody who is about to let go.
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A step that failed on this tray; every one of them is this tray's own fault.
+/// Between an exec's closing of files and its new arguments; far more than it takes.
+const START_GAP: Duration = Duration::from_millis(50);
+
+/// A step that failed on this tray.
 #[derive(Debug, Error)]
 pub enum TrayError {
     /// Own state cannot be read or written.
@@ -72,6 +75,12 @@ pub enum TrayError {
         /// Why it cannot be used.
         #[source]
         source: io::Error,
+    },
+    /// The address that the members list for this tray is none of its own.
+    #[error("{address} is listed for this node but is not an address of this machine")]
+    ForeignAddress {
+        /// The address.
+        address: IpAddr,
     },
     /// The channel cannot be made or removed.
     #[error("cannot manage the IMEX channel of job {job}")]
@@ -142,6 +151,9 @@ impl<O: DaemonOwner> Tray<O> {
         loop {
             match TcpListener::bind((address, port)) {
                 Ok(_free) => return Ok(()),
+                Err(source) if source.kind() == io::ErrorKind::AddrNotAvailable => {
+                    return Err(TrayError::ForeignAddress { address });
+                }
                 Err(source) if deadline.has_passed() || source.kind() != io::ErrorKind::AddrInUse => {
                     return Err(TrayError::Port { address, port, source });
                 }
@@ -290,11 +302,15 @@ impl<O: DaemonOwner> World for Tray<O> {
         let patience = self.budget.within(Duration::from_secs(self.settings.deadlines.stop_seconds));
         let mut processes: Vec<Process> =
             record.and_then(|record| self.recorded(record)).into_iter().collect();
-        for process in self.owner.find(&self.config_path(job)).map_err(fault)? {
-            if !processes.contains(&process) {
-                processes.push(process);
-            }
+        let mut found = self.owner.find(&self.config_path(job)).map_err(fault)?;
+        if found.is_empty() && record.is_some_and(|record| record.daemon.is_none()) {
+            // A prolog that was killed while it started the daemon frees the lock a moment before the kernel shows the
+            // daemon's arguments.
+            Pauses::new(START_GAP, START_GAP).pause(Deadline::after(START_GAP));
+            found = self.owner.find(&self.config_path(job)).map_err(fault)?;
         }
+        found.retain(|process| !processes.contains(process));
+        processes.extend(found);
         let mut worst = Ended::Already;
         for process in processes {
             match self.owner.stop(process, patience).map_err(fault)? {

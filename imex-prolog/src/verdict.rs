@@ -119,11 +119,13 @@ pub fn of_lock(error: &LockError) -> Outcome {
     )
 }
 
-/// Any failed step on the tray is the tray's own.
+/// A failed step on the tray is the tray's own fault, but for a wrong address, which is wrong for a reason all trays share.
 #[must_use]
 pub fn tray_report(error: &TrayError) -> Report {
     let report = Report::of_error(Blame::Node, error);
     match error {
+        TrayError::ForeignAddress { .. } => Report { blame: Blame::Config, ..report }
+            .with_hint("correct this node's NodeAddr in slurm.conf or its name resolution; every node must see the address that the node itself has"),
         TrayError::Port { port, .. } => report.with_hint(format!(
             "find who holds it with: ss -ltnp sport = {port}; keep it free with net.ipv4.ip_local_reserved_ports"
         )),

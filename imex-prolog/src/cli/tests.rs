@@ -48,14 +48,15 @@ fn status_tells_what_the_records_say() {
     let dir = Dir::create(&paths.run_dir, 0o700).unwrap();
     assert_eq!(status(&paths).out, "no job has an IMEX domain on this node\n");
     let file = crate::record::file_name(sample().job);
-    dir.write_atomic(&file, &sample().encode().unwrap(), 0o600).unwrap();
+    let record = crate::record::Record { note: Some("a note".to_owned()), ..sample() };
+    dir.write_atomic(&file, &record.encode().unwrap(), 0o600).unwrap();
     dir.write_atomic("job-7.record", b"x", 0o600).unwrap();
     dir.subdir("job-8", 0o700).unwrap();
     assert_eq!(
         status(&paths).out,
         "job 7: record cannot be read: not a record of this program\n\
          job 8: files without a record\n\
-         job 1234: starting; block nvl-7e1c0f5a-32766, daemon 4321 is gone, channel 0\n  \
+         job 1234: starting; block nvl-7e1c0f5a-32766, daemon 4321 is gone, channel 0\n  note: a note\n  \
          member 0: h001 10.75.1.1\n  member 1: h002 10.75.1.2 (this node)\n"
     );
 }

@@ -353,7 +353,8 @@ fn who_gives_up_leaves_the_domain_at_once_and_says_so_in_the_record() {
     {
         let mut tray = Tray::default();
         begin_killed(&mut tray, plan(1), NEVER, &outcome).unwrap();
-        assert_eq!(tray.records[&JobId::new(1).unwrap()].state, state);
+        let record = &tray.records[&JobId::new(1).unwrap()];
+        assert_eq!((record.state, &record.note), (state, &Some(outcome.words())));
         assert!(tray.daemons.is_empty());
     }
 }

@@ -11,7 +11,7 @@ use crate::lock::TrayLock;
 use crate::members::{Members, block_of, load_topologies, members};
 use crate::paths::Paths;
 use crate::procfs::Proc;
-use crate::record::{Channel, Record, State};
+use crate::record::{Channel, Member, Record, State};
 use crate::resolve::resolve;
 use crate::slurm_conf::SlurmConf;
 use crate::tray::log_name;
@@ -57,7 +57,6 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
     summary.job = Some(job.id);
     summary.node = Some(job.node.clone());
     summary.partition = job.partition.clone();
-    tracing::debug!(settings = settings.to_text(), "effective settings");
     if settings.mode == Mode::Off {
         return Ok(Outcome::Nothing("mode is off".to_owned()));
     }
@@ -255,11 +254,26 @@ fn bring_up(
     let (proc, program) = (ground.proc.clone(), settings.daemon.program.clone());
     let (job, members) = (record.job, record.members.clone());
     let mut tray = ground.tray(paths, settings, budget)?;
+    tracing::info!(
+        %job,
+        block = %record.block,
+        members = %describe(&members),
+        channel = record.channel.map(|channel| channel.number),
+        settings = serde_json::to_string(&tray.settings).unwrap_or_default(),
+        budget_ms = u64::try_from(budget.remaining().as_millis()).unwrap_or(u64::MAX),
+        "beginning the domain"
+    );
     let result = begin(&mut tray, record);
     let log_tail = log_tail(paths, job);
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let strangers = strangers(&proc, name, paths);
     Ok(of_begin(result, Domain { members: &members, log_tail: &log_tail, strangers: &strangers }))
+}
+
+fn describe(members: &[Member]) -> String {
+    let words: Vec<String> =
+        members.iter().map(|member| format!("{}={}", member.node, member.address)).collect();
+    words.join(",")
 }
 
 /// IMEX daemons on this tray that are not ours.

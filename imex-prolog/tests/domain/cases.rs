@@ -9,9 +9,11 @@ use std::time::Duration;
 
 const QUICK: &str = "[deadlines]\nready_seconds = 4\ncontrol_call_seconds = 1\nstop_seconds = 1\n";
 
+type Case = fn() -> Result<()>;
+
 /// All cases; without root they are listed as ignored.
 pub(crate) fn all(is_root: bool) -> Vec<Trial> {
-    let cases: [(&str, fn() -> Result<()>); 9] = [
+    let cases: [(&str, Case); 12] = [
         ("a_job_on_one_tray_gets_its_domain_and_loses_it", one_tray),
         ("a_second_prolog_keeps_the_domain_and_a_second_epilog_finds_nothing", twice),
         ("a_daemon_that_refuses_to_start_is_this_trays_fault", refused),
@@ -20,9 +22,12 @@ pub(crate) fn all(is_root: bool) -> Vec<Trial> {
         ("a_daemon_that_ignores_sigterm_is_killed_by_the_epilog", ignores_sigterm),
         ("an_epilog_ends_the_wait_of_an_orphaned_prolog", epilog_wins),
         ("a_prolog_killed_at_any_time_leaves_nothing_after_the_epilog", killed),
+        ("two_trays_form_one_domain", pair),
+        ("a_tray_that_fails_drains_itself_and_not_its_peer", failing_peer),
+        ("members_give_up_soon_after_one_of_them_has_left", leaving_peer),
         ("the_next_job_clears_what_a_lost_epilog_left", next_job),
     ];
-    let trial = |(name, case): (&str, fn() -> Result<()>)| {
+    let trial = |(name, case): (&str, Case)| {
         let body = move || case().map_err(|error| Failed::from(format!("{error:#}")));
         Trial::test(name, body).with_ignored_flag(!is_root)
     };
@@ -115,6 +120,50 @@ fn killed() -> Result<()> {
         site.ensure_clean(1)?;
     }
     ensure!(reached[1] > 0, "no prolog was killed in time: {reached:?}");
+    Ok(())
+}
+
+fn pair() -> Result<()> {
+    let [one, two] = Site::several("t[1-2]", [("t1", ""), ("t2", "")])?;
+    let prologs = (one.start("prolog", 1)?, two.start("prolog", 1)?);
+    Ran::of(prologs.0)?.expect(0, "all 2 members connected")?;
+    Ran::of(prologs.1)?.expect(0, "all 2 members connected")?;
+    ensure!(one.channel().is_some() && two.channel().is_some());
+    for site in [one, two] {
+        site.hook("epilog", 1)?.expect(0, "domain was ready, daemon ended: gracefully")?;
+        site.ensure_clean(1)?;
+    }
+    Ok(())
+}
+
+fn failing_peer() -> Result<()> {
+    let [one, two] = Site::several("t[1-2]", [("t1", QUICK), ("t2", QUICK)])?;
+    two.simulate(r#"{"fault":{"kind":"refuse"}}"#)?;
+    let prologs = (one.start("prolog", 1)?, two.start("prolog", 1)?);
+    Ran::of(prologs.1)?.expect(1, "outcome=\"fault\"")?;
+    let ran = Ran::of(prologs.0)?;
+    ran.expect(0, "1 of 2 members did not join the IMEX domain in time")?;
+    ran.expect(0, "member 1: t2 at 10.77.")?;
+    ensure!(one.channel().is_none(), "a half-formed domain got a channel");
+    for site in [one, two] {
+        site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
+        site.ensure_clean(1)?;
+    }
+    Ok(())
+}
+
+fn leaving_peer() -> Result<()> {
+    let patient = "[deadlines]\nready_seconds = 60\npeer_lost_seconds = 1\n";
+    let [one, two] = Site::several("t[1-3]", [("t1", patient), ("t2", QUICK)])?;
+    let begin = std::time::Instant::now();
+    let prologs = (one.start("prolog", 1)?, two.start("prolog", 1)?);
+    Ran::of(prologs.1)?.expect(0, "1 of 3 members did not join the IMEX domain in time")?;
+    Ran::of(prologs.0)?.expect(0, "2 of 3 members left the IMEX domain again")?;
+    ensure!(begin.elapsed() < Duration::from_secs(30), "gave up only after {:?}", begin.elapsed());
+    for site in [one, two] {
+        site.hook("epilog", 1)?.expect(0, "domain was nodomain")?;
+        site.ensure_clean(1)?;
+    }
     Ok(())
 }
 

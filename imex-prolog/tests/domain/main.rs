@@ -1,6 +1,8 @@
-//! Prolog and epilog against the simulated `nvidia-imex` and `nvidia-imex-ctl`, on this machine's loopback network.
+//! Prolog and epilog against the simulated `nvidia-imex` and `nvidia-imex-ctl`, in a network namespace with nothing but a
+//! loopback interface.
 //!
-//! Each run of a hook is a process of its own: this program, started again with `--hook`. Needs root, for device files.
+//! Each run of a hook is a process of its own: this program, started again with `--hook`. Needs root, for the
+//! namespace and for device files.
 
 mod cases;
 mod site;
@@ -15,5 +17,10 @@ fn main() -> ExitCode {
         return site::run_hook(hook, root.as_ref(), node, job);
     }
     let arguments = libtest_mimic::Arguments::from_args();
-    libtest_mimic::run(&arguments, cases::all(nix::unistd::geteuid().is_root())).exit_code()
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root && let Err(error) = site::enter_network() {
+        eprintln!("cannot make a network namespace: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    libtest_mimic::run(&arguments, cases::all(is_root)).exit_code()
 }

@@ -10,6 +10,7 @@ use imex_prolog::procfs::Proc;
 use imex_prolog::resolve::system_lookup;
 use imex_prolog::run::{Hook, Surroundings, run};
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -18,7 +19,28 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// First argument of a hook process.
 pub(crate) const HOOK_FLAG: &str = "--hook";
 /// Node names of the trays.
-pub(crate) const NODES: &str = "t[1-2]";
+const NODES: &str = "t[1-3]";
+
+/// Moves this program into a network of its own, where the addresses of all trays are this machine's.
+///
+/// Before any thread is started: a namespace belongs to a thread and is inherited.
+pub(crate) fn enter_network() -> Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+    let mut batch = "link set lo up\n".to_owned();
+    for network in 1..=NETWORKS_MAX {
+        for tray in 1..=3 {
+            batch.push_str(&format!("addr add 10.77.{network}.{tray}/32 dev lo\n"));
+        }
+    }
+    let mut ip = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("ip (iproute2) is needed")?;
+    ip.stdin.take().context("no standard input")?.write_all(batch.as_bytes())?;
+    ensure!(ip.wait()?.success(), "ip -batch failed");
+    Ok(())
+}
 
 /// The fabric that every tray here reads.
 fn fabric_id() -> FabricId {
@@ -94,7 +116,9 @@ pub(crate) struct Ran {
     pub(crate) text: String,
 }
 
-/// Gives each test its own part of 127.0.0.0/8.
+/// Most tests with a network of their own.
+const NETWORKS_MAX: u8 = 32;
+/// Gives each test its own part of 10.77.0.0/16.
 static NETWORKS: AtomicU8 = AtomicU8::new(1);
 
 impl Site {
@@ -102,6 +126,17 @@ impl Site {
     pub(crate) fn alone(settings: &str) -> Result<Self> {
         let network = NETWORKS.fetch_add(1, Ordering::Relaxed);
         Self::new("t1", "t1", network, settings)
+    }
+
+    /// The trays of a job on `nodes`, each with its own settings.
+    pub(crate) fn several<const N: usize>(
+        nodes: &str,
+        trays: [(&'static str, &str); N],
+    ) -> Result<[Self; N]> {
+        let network = NETWORKS.fetch_add(1, Ordering::Relaxed);
+        let sites: Result<Vec<Self>> =
+            trays.into_iter().map(|(node, settings)| Self::new(node, nodes, network, settings)).collect();
+        sites?.try_into().map_err(|_| anyhow::anyhow!("another number of trays"))
     }
 
     fn new(node: &'static str, nodes: &str, network: u8, settings: &str) -> Result<Self> {
@@ -127,11 +162,9 @@ impl Site {
             std::fs::write(root.join(name), wrapper)?;
             std::fs::set_permissions(root.join(name), std::fs::Permissions::from_mode(0o755))?;
         }
-        // A test process that has several networks: its id keeps two test programs apart.
-        let process = u8::try_from(std::process::id() % 250)?;
         std::fs::write(
             root.join("slurm.conf"),
-            format!("GresTypes=gpu\nNodeName={NODES} NodeAddr=127.{}.{network}.[1-2]\n", process + 1),
+            format!("GresTypes=gpu\nNodeName={NODES} NodeAddr=10.77.{network}.[1-3]\n"),
         )?;
         std::fs::write(
             root.join("topology.yaml"),
