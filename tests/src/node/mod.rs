@@ -184,7 +184,8 @@ impl Node<'_> {
 pub(crate) fn ip_batch(commands: &str) -> anyhow::Result<()> {
     let mut ip = Command::new("ip");
     ip.args(["-batch", "-"]).env_clear().env("PATH", PATH);
-    ip.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // No Stdio::null: a tree that is not mounted as a node has no /dev/null.
+    ip.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = process::with_no_signal_blocked(|| ip.spawn())?.context("cannot run ip")?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(commands.as_bytes()).context("cannot talk to ip")?;

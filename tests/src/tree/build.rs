@@ -56,7 +56,7 @@ pub(super) fn unpacked(archive: &Path) -> anyhow::Result<PathBuf> {
         fs::create_dir(target).with_context(|| format!("cannot make {}", target.display()))?;
         eprintln!("unpacking the root tree {}", archive.display());
         let mut tar = Command::new("tar");
-        tar.args(["--extract", "--zstd", "--numeric-owner", "--xattrs", "--exclude=./dev/*", "--file"]);
+        tar.args(["--extract", "--zstd", "--numeric-owner", "--xattrs", "--file"]);
         run(tar.arg(archive).arg("--directory").arg(target))
     })
 }
