@@ -5,8 +5,9 @@ use anyhow::Context as _;
 use libtest_mimic::{Completion, Failed, Trial};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tests::stage::Artifact;
+use tests::tree::Tree;
 use tests::{Cluster, ClusterBuilder, Plugin, paths};
 
 /// Environment variable that turns skips into failures.
@@ -75,10 +76,13 @@ impl Setup {
         let needed = BASE.into_iter().chain(plugin).chain(imex.into_iter().flatten());
         let missing: Vec<&str> =
             needed.filter(|artifact| artifact.find().is_none()).map(Artifact::file_name).collect();
-        if missing.is_empty() {
-            return None;
+        if !missing.is_empty() {
+            return Some(format!("not staged: {} (cargo xtask build)", missing.join(", ")));
         }
-        Some(format!("not staged: {} (cargo xtask build)", missing.join(", ")))
+        // Made once, if need be; without a network it may be impossible, and trying again for each case helps nobody.
+        static TREE: OnceLock<Option<String>> = OnceLock::new();
+        let no_tree = || Tree::ensure().err().map(|error| format!("no root tree with Slurm: {error:#}"));
+        TREE.get_or_init(no_tree).clone()
     }
 }
 

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod command_line;
 mod faults;
 mod harness;
 mod jobs;
@@ -15,7 +16,7 @@ use libtest_mimic::Arguments;
 use std::process::ExitCode;
 
 /// All cases. Those that share a setup stand together, so that its cluster is started once.
-const CASES: [&[Case]; 4] = [boot::CASES, leftovers::CASES, jobs::CASES, faults::CASES];
+const CASES: [&[Case]; 5] = [boot::CASES, command_line::CASES, leftovers::CASES, jobs::CASES, faults::CASES];
 
 fn main() -> ExitCode {
     if let Some(code) = tests::supervisor::take_over() {

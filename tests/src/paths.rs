@@ -15,9 +15,11 @@ pub const PLUGIN_DIR: &str = "/usr/lib/slurm-nvlink";
 /// Directory of Slurm's configuration on the controller.
 pub const SLURM_ETC: &str = "/etc/slurm";
 
-/// The environment variable's value, if it is set and not empty.
+/// The path in an environment variable, if it is set and not empty. Absolute, because the supervisor of a cluster does
+/// not run in the directory of its starter.
 fn variable(name: &str) -> Option<PathBuf> {
-    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    let value = env::var_os(name).filter(|value| !value.is_empty())?;
+    Some(std::path::absolute(&value).unwrap_or_else(|_| PathBuf::from(value)))
 }
 
 /// The cache: `SLURM_NVLINK_CACHE`, else `$XDG_CACHE_HOME/slurm-nvlink`, else `~/.cache/slurm-nvlink`.
