@@ -140,6 +140,9 @@ pub struct Deadlines {
     pub resolve_seconds: u64,
     /// After a peer that had been connected is lost, until the domain is given up.
     pub peer_lost_seconds: u64,
+    /// For a peer on which no daemon listens, until the domain is given up. A peer may rightly be busy for `stop_seconds`
+    /// with what an earlier job left.
+    pub peer_absent_seconds: u64,
     /// For one call of the control tool.
     pub control_call_seconds: u64,
     /// From SIGTERM to the daemon until SIGKILL.
@@ -189,6 +192,7 @@ impl Default for Deadlines {
             fabric_seconds: 10,
             resolve_seconds: 15,
             peer_lost_seconds: 15,
+            peer_absent_seconds: 45,
             control_call_seconds: 6,
             stop_seconds: 30,
             lock_seconds: 60,

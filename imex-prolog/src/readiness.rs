@@ -15,6 +15,9 @@ pub const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause between two looks; also the longest time until an ending mark is seen, beside the calls themselves.
 pub const PAUSE_LONGEST: Duration = Duration::from_millis(500);
 
+/// Shortest time between two knocks at a missing member.
+const PROBE_DISTANCE: Duration = Duration::from_secs(1);
+
 /// What the wait looks at.
 pub trait Probe {
     /// Time since the wait began.
@@ -37,6 +40,28 @@ pub trait Probe {
     /// # Errors
     /// No clear answer.
     fn own_row(&mut self) -> Result<OwnRow, CtlError>;
+    /// Whether a daemon listens on the member at this position.
+    fn is_listening(&mut self, index: usize) -> bool;
+}
+
+/// How long members may be missing before the whole time is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// With one that had been connected.
+    pub lost: Duration,
+    /// With one on which no daemon listens.
+    pub absent: Duration,
+}
+
+/// Why missing members were given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// The time is over. The daemons listen, but are not connected.
+    Late,
+    /// One had been connected and was lost again.
+    Left,
+    /// On one of them no daemon listens.
+    Absent,
 }
 
 /// How the wait ended.
@@ -62,8 +87,8 @@ pub enum Readiness {
     PeersMissing {
         /// Their positions in the nodes file, each with the tool's word.
         missing: Vec<(usize, String)>,
-        /// True when one of them had been connected and was lost again.
-        lost: bool,
+        /// Why they were given up.
+        why: Missing,
     },
     /// The own daemon is READY, but the tool never showed the connections.
     NoView {
@@ -82,18 +107,20 @@ impl Readiness {
             Self::DaemonDied => "the daemon ended".to_owned(),
             Self::NotReady { last } => format!("the daemon was not READY; last answer: {last}"),
             Self::NoView { last } => format!("the connections could not be read; last answer: {last}"),
-            Self::PeersMissing { missing, lost } => {
+            Self::PeersMissing { missing, why } => {
                 let list: Vec<String> =
                     missing.iter().map(|(index, word)| format!("{index} {word}")).collect();
-                format!("members {}: {}", if *lost { "left" } else { "missing" }, list.join(", "))
+                format!("members missing ({}): {}", format!("{why:?}").to_lowercase(), list.join(", "))
             }
         }
     }
 }
 
-/// Waits until the domain is complete, its run has ended or its time is over. `patience` is how long a peer that had been
-/// connected may be gone.
-pub fn wait_ready(probe: &mut impl Probe, patience: Duration) -> Readiness {
+/// Waits until the domain is complete, its run has ended, its time is over, or a member was missing for too long.
+///
+/// All trays of a job begin at the same time, and a daemon tries an absent peer again only after 15, 31, 62 seconds. So a
+/// member that is not connected yet may be fine; one on which nothing listens has failed or is about to.
+pub fn wait_ready(probe: &mut impl Probe, patience: Patience) -> Readiness {
     let mut seen = Seen::default();
     loop {
         if probe.has_ended() {
@@ -105,7 +132,7 @@ pub fn wait_ready(probe: &mut impl Probe, patience: Duration) -> Readiness {
         if let Some(ready) = seen.look(probe) {
             return ready;
         }
-        if seen.has_lost_a_peer_for(probe.elapsed(), patience) || probe.remaining().is_zero() {
+        if seen.gives_up(probe.elapsed(), patience) || probe.remaining().is_zero() {
             // A daemon that died during the last calls is the better explanation.
             return if probe.is_daemon_alive() { seen.verdict() } else { Readiness::DaemonDied };
         }
@@ -127,6 +154,9 @@ struct Seen {
     last_view_fault: Option<String>,
     ever_connected: Vec<bool>,
     lost_since: Option<Duration>,
+    /// For each member: since when nothing has listened there.
+    absent_since: Vec<Option<Duration>>,
+    probed_at: Option<Duration>,
 }
 
 impl Seen {
@@ -147,7 +177,10 @@ impl Seen {
             Ok(row) if row.missing().is_empty() && !row.words.is_empty() => {
                 return Some(Readiness::Ready { after: probe.elapsed(), domain: row.domain });
             }
-            Ok(row) => self.take_row(row, probe.elapsed()),
+            Ok(row) => {
+                self.take_row(row, probe.elapsed());
+                self.probe_missing(probe);
+            }
             Err(error) => self.last_view_fault = Some(error.to_string()),
         }
         None
@@ -165,15 +198,42 @@ impl Seen {
         self.last_row = Some(row);
     }
 
-    fn has_lost_a_peer_for(&self, now: Duration, patience: Duration) -> bool {
-        self.lost_since.is_some_and(|since| now.saturating_sub(since) >= patience)
+    /// Knocks at the missing members, at most once in [`PROBE_DISTANCE`].
+    fn probe_missing(&mut self, probe: &mut impl Probe) {
+        let now = probe.elapsed();
+        if self.probed_at.is_some_and(|at| now.saturating_sub(at) < PROBE_DISTANCE) {
+            return;
+        }
+        self.probed_at = Some(now);
+        let Some(row) = &self.last_row else { return };
+        self.absent_since.resize(row.words.len(), None);
+        for (index, since) in self.absent_since.iter_mut().enumerate() {
+            let absent = !row.is_connected(index) && !probe.is_listening(index);
+            *since = if absent { since.or(Some(now)) } else { None };
+        }
+    }
+
+    fn gives_up(&self, now: Duration, patience: Patience) -> bool {
+        let over =
+            |since: &Option<Duration>, span| since.is_some_and(|since| now.saturating_sub(since) >= span);
+        over(&self.lost_since, patience.lost)
+            || self.absent_since.iter().any(|since| over(since, patience.absent))
+    }
+
+    fn why(&self) -> Missing {
+        if self.lost_since.is_some() {
+            Missing::Left
+        } else if self.absent_since.iter().any(Option::is_some) {
+            Missing::Absent
+        } else {
+            Missing::Late
+        }
     }
 
     fn verdict(self) -> Readiness {
+        let why = self.why();
         match (self.was_ready, self.last_row) {
-            (true, Some(row)) => {
-                Readiness::PeersMissing { missing: row.missing(), lost: self.lost_since.is_some() }
-            }
+            (true, Some(row)) => Readiness::PeersMissing { missing: row.missing(), why },
             (true, None) => Readiness::NoView { last: self.last_view_fault.unwrap_or_default() },
             (false, _) => Readiness::NotReady {
                 last: self.last_state.or(self.last_fault).unwrap_or_else(|| "none".to_owned()),

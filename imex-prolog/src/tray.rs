@@ -13,7 +13,7 @@ use crate::lifecycle::{Stored, World};
 use crate::mark::Mark;
 use crate::paths::Paths;
 use crate::procfs::{Process, Started};
-use crate::readiness::{Readiness, wait_ready};
+use crate::readiness::{Patience, Readiness, wait_ready};
 use crate::record::{self, Record, RecordError};
 use crate::secure_fs::{Dir, FsError};
 use fabric::names::JobId;
@@ -282,9 +282,12 @@ impl<O: DaemonOwner> World for Tray<O> {
     fn wait_ready(&mut self, record: &Record) -> Readiness {
         let deadlines = &self.settings.deadlines;
         let ctl = Ctl { program: self.settings.daemon.control.clone(), config: self.config_path(record.job) };
-        let lost = Duration::from_secs(deadlines.peer_lost_seconds);
+        let patience = Patience {
+            lost: Duration::from_secs(deadlines.peer_lost_seconds),
+            absent: Duration::from_secs(deadlines.peer_absent_seconds),
+        };
         let call = Duration::from_secs(deadlines.control_call_seconds);
-        wait_ready(&mut probe::TrayProbe::new(self, record, ctl, call), lost)
+        wait_ready(&mut probe::TrayProbe::new(self, record, ctl, call), patience)
     }
 
     fn ask_daemon_to_stop(&mut self, record: &Record) -> Result<(), TrayError> {

@@ -18,7 +18,7 @@
 
 use crate::lifecycle::{Begun, Closed};
 use crate::lock::LockError;
-use crate::readiness::Readiness;
+use crate::readiness::{Missing, Readiness};
 use crate::record::Member;
 use crate::tray::TrayError;
 use fabric::report::{Blame, Report};
@@ -166,9 +166,12 @@ fn with_daemon(mut report: Report, domain: Domain<'_>) -> Report {
 
 fn peer_report(readiness: &Readiness, members: &[Member]) -> Report {
     let (message, missing) = match readiness {
-        Readiness::PeersMissing { missing, lost } => {
-            let how =
-                if *lost { "left the IMEX domain again" } else { "did not join the IMEX domain in time" };
+        Readiness::PeersMissing { missing, why } => {
+            let how = match why {
+                Missing::Late => "did not connect in time",
+                Missing::Left => "are missing, one left again",
+                Missing::Absent => "are missing, on one no IMEX daemon listens",
+            };
             (
                 format!(
                     "{} of {} members {how}; the job runs without an IMEX channel on this node",

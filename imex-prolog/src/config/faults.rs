@@ -91,6 +91,7 @@ fn value_faults(settings: &Settings) -> Vec<String> {
         ("resolve_seconds", d.resolve_seconds),
         ("fabric_seconds", d.fabric_seconds),
         ("peer_lost_seconds", d.peer_lost_seconds),
+        ("peer_absent_seconds", d.peer_absent_seconds),
         ("control_call_seconds", d.control_call_seconds),
         ("stop_seconds", d.stop_seconds),
         ("lock_seconds", d.lock_seconds),

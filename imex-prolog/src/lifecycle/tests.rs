@@ -1,4 +1,5 @@
 use super::*;
+use crate::readiness::Missing;
 use crate::record::tests::sample;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -181,7 +182,7 @@ fn outcomes() -> [Readiness; 6] {
         Readiness::RunEnded,
         Readiness::DaemonDied,
         Readiness::NotReady { last: String::new() },
-        Readiness::PeersMissing { missing: vec![(0, "missing".to_owned())], lost: false },
+        Readiness::PeersMissing { missing: vec![(0, "missing".to_owned())], why: Missing::Late },
         Readiness::NoView { last: String::new() },
     ]
 }
@@ -347,7 +348,7 @@ fn a_channel_exists_only_after_the_domain_is_complete() {
 
 #[test]
 fn who_gives_up_leaves_the_domain_at_once_and_says_so_in_the_record() {
-    let missing = Readiness::PeersMissing { missing: vec![], lost: true };
+    let missing = Readiness::PeersMissing { missing: vec![], why: Missing::Left };
     for (outcome, state) in
         [(missing, State::NoDomain), (Readiness::NotReady { last: String::new() }, State::Stopping)]
     {

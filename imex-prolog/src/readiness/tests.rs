@@ -3,7 +3,8 @@ use super::*;
 /// A script of one character a round: what daemon and tool show. The last one repeats.
 ///
 /// `i` initialising, `x` the tool fails at `-q`, `v` READY but no view, `C` complete, `1`/`2` member 1/2 of three is
-/// missing, `e` ended by an epilog, `d` daemon dead.
+/// missing though its daemon listens, `a` member 1 is missing and nothing listens there, `e` ended by an epilog, `d`
+/// daemon dead.
 struct Script {
     rounds: Vec<char>,
     at: usize,
@@ -16,6 +17,8 @@ impl Script {
         self.rounds[self.at.min(self.rounds.len() - 1)]
     }
 }
+
+const PATIENCE: Patience = Patience { lost: Duration::from_secs(5), absent: Duration::from_secs(9) };
 
 fn fault() -> CtlError {
     CtlError::Hung { program: "/ctl".into(), option: "-N", millis: 5 }
@@ -50,21 +53,24 @@ impl Probe for Script {
         if now == 'v' {
             return Err(fault());
         }
-        let word = |index: usize| match now.to_digit(10) {
+        let word = |index: usize| match if now == 'a' { Some(1) } else { now.to_digit(10) } {
             Some(missing) if missing as usize == index => "NEVER_CONNECTED".to_owned(),
             _ => "CONNECTED".to_owned(),
         };
         Ok(OwnRow { words: (0..3).map(word).collect(), domain: "UP".to_owned() })
     }
+    fn is_listening(&mut self, index: usize) -> bool {
+        !(self.now() == 'a' && index == 1)
+    }
 }
 
 fn outcome(rounds: &str) -> Readiness {
     let mut script = Script { rounds: rounds.chars().collect(), at: 0, pauses: 0, limit: 20 };
-    wait_ready(&mut script, Duration::from_secs(5))
+    wait_ready(&mut script, PATIENCE)
 }
 
-fn missing(index: usize, lost: bool) -> Readiness {
-    Readiness::PeersMissing { missing: vec![(index, "NEVER_CONNECTED".to_owned())], lost }
+fn missing(index: usize, why: Missing) -> Readiness {
+    Readiness::PeersMissing { missing: vec![(index, "NEVER_CONNECTED".to_owned())], why }
 }
 
 #[test]
@@ -90,13 +96,13 @@ fn an_own_daemon_that_is_never_ready_is_this_trays_fault() {
 
 #[test]
 fn a_member_that_never_came_is_named_at_the_deadline() {
-    assert_eq!(outcome("i2"), missing(2, false));
+    assert_eq!(outcome("i2"), missing(2, Missing::Late));
 }
 
 #[test]
 fn a_member_that_left_is_given_up_early() {
     let mut script = Script { rounds: "2111111111C".chars().collect(), at: 0, pauses: 0, limit: 20 };
-    assert_eq!(wait_ready(&mut script, Duration::from_secs(5)), missing(1, true));
+    assert_eq!(wait_ready(&mut script, PATIENCE), missing(1, Missing::Left));
     assert_eq!(script.pauses, 6);
     assert_eq!(
         outcome("21112C"),
@@ -105,7 +111,16 @@ fn a_member_that_left_is_given_up_early() {
 }
 
 #[test]
+fn a_member_where_nothing_listens_is_given_up_early_unless_a_daemon_comes() {
+    let mut script = Script { rounds: vec!['a'], at: 0, pauses: 0, limit: 20 };
+    assert_eq!(wait_ready(&mut script, PATIENCE), missing(1, Missing::Absent));
+    assert_eq!(script.pauses, 9);
+    assert!(matches!(outcome("aaaaaaaa1aaaaaaaaC"), Readiness::Ready { .. }));
+    assert_eq!(outcome("aaaaaaaa11111111111111111"), missing(1, Missing::Late));
+}
+
+#[test]
 fn a_tool_that_never_shows_the_connections_is_told_apart() {
     assert!(matches!(outcome("v"), Readiness::NoView { .. }));
-    assert_eq!(outcome("2v"), missing(2, false));
+    assert_eq!(outcome("2v"), missing(2, Missing::Late));
 }

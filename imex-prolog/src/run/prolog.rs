@@ -259,7 +259,7 @@ fn bring_up(
         block = %record.block,
         members = %describe(&members),
         channel = record.channel.map(|channel| channel.number),
-        settings = serde_json::to_string(&tray.settings).unwrap_or_default(),
+        settings = settings_words(&tray.settings),
         budget_ms = u64::try_from(budget.remaining().as_millis()).unwrap_or(u64::MAX),
         "beginning the domain"
     );
@@ -268,6 +268,14 @@ fn bring_up(
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let strangers = strangers(&proc, name, paths);
     Ok(of_begin(result, Domain { members: &members, log_tail: &log_tail, strangers: &strangers }))
+}
+
+/// The settings in one line, or that there is nothing to say about them.
+fn settings_words(settings: &Settings) -> String {
+    if *settings == Settings::default() {
+        return "defaults".to_owned();
+    }
+    serde_json::to_string(settings).unwrap_or_default()
 }
 
 fn describe(members: &[Member]) -> String {

@@ -8,7 +8,11 @@ use crate::deadline::{Deadline, Pauses};
 use crate::lifecycle::World;
 use crate::readiness::{PAUSE_FIRST, PAUSE_LONGEST, Probe};
 use crate::record::Record;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+/// Longest wait for an answer to one knock at a peer's port; inside a rack an answer takes less than a millisecond.
+const KNOCK: Duration = Duration::from_millis(200);
 
 /// Asks the daemon's process, the control tool and the ending mark.
 pub(super) struct TrayProbe<'a, O> {
@@ -67,5 +71,12 @@ impl<O: DaemonOwner> Probe for TrayProbe<'_, O> {
 
     fn own_row(&mut self) -> Result<OwnRow, CtlError> {
         self.ctl.own_row(self.record.own_index, self.record.members.len(), self.call_deadline())
+    }
+
+    fn is_listening(&mut self, index: usize) -> bool {
+        let Some(member) = self.record.members.get(index) else { return false };
+        let address = SocketAddr::new(member.address, self.tray.settings.daemon.server_port);
+        let limit = KNOCK.min(self.tray.budget.remaining());
+        !limit.is_zero() && TcpStream::connect_timeout(&address, limit).is_ok()
     }
 }

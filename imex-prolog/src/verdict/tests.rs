@@ -27,12 +27,13 @@ fn only_a_fault_of_this_tray_exits_nonzero() {
 
 #[test]
 fn missing_members_are_named_and_do_not_drain_this_tray() {
-    let readiness = Readiness::PeersMissing { missing: vec![(0, "NEVER_CONNECTED".to_owned())], lost: false };
+    let readiness =
+        Readiness::PeersMissing { missing: vec![(0, "NEVER_CONNECTED".to_owned())], why: Missing::Absent };
     let outcome = begun(Ok(Begun::NoDomain(readiness)));
     assert_eq!((outcome.exit_code(), outcome.word()), (0, "no-domain"));
     assert_eq!(
         text(&outcome),
-        "1 of 2 members did not join the IMEX domain in time; the job runs without an IMEX channel on this node\n  \
+        "1 of 2 members are missing, on one no IMEX daemon listens; the job runs without an IMEX channel on this node\n  \
          member 0: h001 at 10.75.1.1: NEVER_CONNECTED\n\
          hint: look at imex.log and the IMEX daemon's log of the members named here; this node stays in service"
     );
