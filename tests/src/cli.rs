@@ -1,6 +1,5 @@
 //! The `cluster` commands of the task runner.
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, reason = "a command line prints")]
 
 use crate::cluster::{Cluster, Plugin, become_user};
 use crate::fault::{Fault, FaultKind};
@@ -9,6 +8,7 @@ use crate::spec::CONTROLLER;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use fabric::HostList;
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -199,8 +199,8 @@ impl Up {
         }
         let cluster = builder.start()?;
         let about = cluster.about();
-        println!(
-            "cluster {name}: {} nodes idle after {:.1} s; Slurm {} is real, the NVLink hardware is simulated ({}); plugin: {}",
+        let mut text = format!(
+            "cluster {name}: {} nodes idle after {:.1} s; Slurm {} is real, the NVLink hardware is simulated ({}); plugin: {}\n",
             cluster.nodes().len(),
             begin.elapsed().as_secs_f64(),
             about.slurm,
@@ -208,9 +208,18 @@ impl Up {
             about.plugin
         );
         for block in cluster.blocks()? {
-            println!("  block {}: {}", block.name, fold(&block.nodes)?);
+            text += &format!("  block {}: {}\n", block.name, fold(&block.nodes)?);
         }
-        cluster.let_go()
+        cluster.let_go()?;
+        say(text.as_bytes())
+    }
+}
+
+/// Prints; a reader that has gone away is no failure.
+fn say(text: &[u8]) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),
+        _ => Ok(()),
     }
 }
 
@@ -269,7 +278,9 @@ impl Logs {
         let cluster = Cluster::attach(&self.cluster.name)?;
         for file in crate::cluster::log_files(&cluster.logs(&self.node)?).context("cannot list the logs")? {
             let log = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            println!("==> {} <==\n{}", file.display(), String::from_utf8_lossy(&log));
+            say(format!("==> {} <==\n", file.display()).as_bytes())?;
+            say(&log)?;
+            say(b"\n")?;
         }
         Ok(())
     }
@@ -287,13 +298,14 @@ fn list() -> anyhow::Result<()> {
             })
             .collect();
         let faults = if faulty.is_empty() { "no faults".to_owned() } else { faulty.join(", ") };
-        println!(
-            "{name}: {} ({} nodes), plugin {}, supervisor {}, {faults}",
+        let line = format!(
+            "{name}: {} ({} nodes), plugin {}, supervisor {}, {faults}\n",
             about.profile,
             cluster.nodes().len(),
             about.plugin,
             cluster.supervisor_pid()
         );
+        say(line.as_bytes())?;
     }
     Ok(())
 }
