@@ -3,7 +3,7 @@
 //! Slurm keeps every scalar as a string until somebody wants a number, takes one topology as a bare mapping, ignores
 //! unknown keys without a word and crashes on an empty list (Slurm 26.05.3 src/plugins/data_parser, src/interfaces/topology.c).
 //! [`parse`] accepts what Slurm accepts and refuses, with the line, what would end slurmctld; [`parse_with_notes`] also
-//! tells what Slurm takes though it is probably not meant. [`emit`] writes what all Slurm versions from 25.05 on read.
+//! tells what Slurm takes though it is probably not meant. [`emit()`] writes what all Slurm versions from 25.05 on read.
 #![forbid(unsafe_code)]
 
 mod emit;

@@ -79,8 +79,8 @@ impl Plan {
     }
 }
 
-/// Plans the blocks. Without `base_size` the base is the tray count of the largest NVLink partition, never of a smaller one:
-/// a base below it would silently give up the locality of jobs between the two.
+/// Plans the blocks. Without `base_size` the base is the tray count of the largest NVLink partition, or the larger base of the
+/// previous file, never that of a smaller partition: a base below would silently give up the locality of jobs between the two.
 ///
 /// # Errors
 /// [`PlanError`].
@@ -104,19 +104,36 @@ pub fn plan(
         block.nodes.sort_by(|a, b| natural::compare(a.as_str(), b.as_str()));
     }
     changes.extend(moves(trays, previous, &blocks));
-    let largest = blocks.iter().map(|block| block.nodes.len()).max().unwrap_or(0);
-    let largest = u32::try_from(largest).unwrap_or(u32::MAX);
-    let base = base_size.unwrap_or(largest);
-    if base > largest {
-        return Err(PlanError::BaseTooLarge { base, largest });
-    }
-    let sizes = BlockSizes::new(vec![base]).map_err(|source| PlanError::Base { base, source })?;
+    let sizes = block_sizes(&blocks, previous, base_size)?;
+    let base = sizes.base();
     if let Some(before) = previous.and_then(BlockTopology::base_size)
         && before != base
     {
         changes.push(format!("base size was {before}, now {base}"));
     }
     Ok(Plan { sizes, blocks, unplaced, changes })
+}
+
+/// The base size asked for, else that of the largest partition. A base of the previous file that is larger stays, with its
+/// aggregated sizes: a tray that is away for a while must not change what users were promised.
+fn block_sizes(
+    blocks: &[PlannedBlock],
+    previous: Option<&BlockTopology>,
+    base_size: Option<u32>,
+) -> Result<BlockSizes, PlanError> {
+    let largest = blocks.iter().map(|block| block.nodes.len()).max().unwrap_or(0);
+    let largest = u32::try_from(largest).unwrap_or(u32::MAX);
+    let before = previous.and_then(|topology| topology.sizes.as_ref());
+    if let Some(base) =
+        base_size.filter(|base| *base > largest && before.is_none_or(|sizes| sizes.base() < *base))
+    {
+        return Err(PlanError::BaseTooLarge { base, largest });
+    }
+    let base = base_size.unwrap_or(largest.max(before.map_or(0, BlockSizes::base)));
+    match before.filter(|sizes| sizes.base() == base) {
+        Some(sizes) => Ok(sizes.clone()),
+        None => BlockSizes::new(vec![base]).map_err(|source| PlanError::Base { base, source }),
+    }
 }
 
 /// The blocks of the previous file in their order, with the trays that now speak for them.

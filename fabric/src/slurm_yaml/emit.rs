@@ -16,7 +16,7 @@ pub fn emit(topologies: &[Topology]) -> String {
     emit_with_comments(topologies, &[])
 }
 
-/// As [`emit`], with more comment lines below the header. Line breaks in a comment become blanks.
+/// As [`emit()`], with more comment lines below the header. Line breaks in a comment become blanks.
 pub fn emit_with_comments(topologies: &[Topology], comments: &[String]) -> String {
     let mut text = format!("{HEADER}\n");
     for comment in comments {

@@ -35,7 +35,7 @@ pub(super) struct Args {
     /// Longest time to wait for scontrol, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
-    /// Base block size; without it the tray count of the largest NVLink partition
+    /// Base block size; without it the tray count of the largest NVLink partition, or a larger one of the previous file
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65535))]
     base_size: Option<u32>,
     /// GPUs each tray should have; without it what Slurm's Gres says

@@ -111,7 +111,7 @@ fn help_of_generate() {
               [default: 60]
 
           --base-size <N>
-              Base block size; without it the tray count of the largest NVLink partition
+              Base block size; without it the tray count of the largest NVLink partition, or a larger one of the previous file
 
           --expect-gpus <N>
               GPUs each tray should have; without it what Slurm's Gres says

@@ -54,6 +54,20 @@ fn the_base_size_can_be_set_below_the_largest_partition_and_not_above() {
 }
 
 #[test]
+fn a_tray_that_leaves_does_not_lower_the_base_size() {
+    let sizes = |sizes: &[u32]| Some(BlockSizes::new(sizes.to_vec()).unwrap());
+    let before = BlockTopology { sizes: sizes(&[4, 8]), ..file(&[("nvl-aaaaaaaa-32766", "n[1-4]")]) };
+    let trays = trays(&[rack("n[1-3]", RACK_A)]);
+    let base = |base| plan(&trays, Some(&before), base).unwrap().sizes;
+    assert_eq!(base(None).as_slice(), [4, 8]);
+    assert_eq!(base(Some(4)).as_slice(), [4, 8]);
+    assert_eq!(base(Some(3)).as_slice(), [3]);
+    assert_eq!(plan(&trays, Some(&before), Some(5)), Err(PlanError::BaseTooLarge { base: 5, largest: 3 }));
+    let small = BlockTopology { sizes: sizes(&[2, 4]), ..before.clone() };
+    assert_eq!(plan(&trays, Some(&small), None).unwrap().sizes.as_slice(), [3]);
+}
+
+#[test]
 fn names_and_positions_outlive_silence_and_growth() {
     let before = file(&[("nvl-bbbbbbbb-32766", "n[4-6]"), ("nvl-aaaaaaaa-32766", "n[1-3]")]);
     let trays = trays(&[rack("n[1-2]", RACK_A), silent("n[3-6]"), rack("n[0,7]", RACK_C), silent("n9")]);
