@@ -304,7 +304,8 @@ impl TrayReading {
         for gpu in &self.gpus {
             let faults = gpu.fabric.map(|fabric| fabric.health.faults()).unwrap_or_default();
             if !faults.is_empty() {
-                warnings.push(format!("GPU {} ({}): {}", gpu.index, gpu.uuid, faults.join(", ")));
+                let uuid = if gpu.uuid.is_empty() { String::new() } else { format!(" ({})", gpu.uuid) };
+                warnings.push(format!("GPU {}{uuid}: {}", gpu.index, faults.join(", ")));
             }
         }
         warnings
