@@ -4,12 +4,16 @@
 use crate::harness::{Body, Case, Setup, cluster_name};
 use anyhow::{Context as _, bail, ensure};
 use std::collections::BTreeSet;
-use tests::{Cluster, Profile};
+use tests::{Cluster, Profile, paths};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
         name: "boot::blocks_are_the_nvlink_partitions",
         body: Body::OnBoth(Setup::PLAIN_SMALL, blocks_are_the_partitions),
+    },
+    Case {
+        name: "boot::the_wanted_plugin_is_loaded",
+        body: Body::OnBoth(Setup::PLAIN_SMALL, plugin_is_loaded),
     },
     Case { name: "boot::every_profile", body: Body::Own(Setup::PLAIN_SMALL, every_profile) },
     Case { name: "boot::two_clusters_side_by_side", body: Body::Own(Setup::PLAIN_SMALL, two_clusters) },
@@ -40,6 +44,16 @@ fn compare(cluster: &Cluster, profile: &str) -> anyhow::Result<()> {
 
 fn blocks_are_the_partitions(cluster: &Cluster) -> anyhow::Result<()> {
     compare(cluster, Setup::PLAIN_SMALL.profile)
+}
+
+fn plugin_is_loaded(cluster: &Cluster) -> anyhow::Result<()> {
+    let ours = format!("{}/topology_block.so", paths::PLUGIN_DIR);
+    let wanted = cluster.about().plugin == "ours";
+    for node in ["ctl", "r01n01"] {
+        let loaded = cluster.topology_plugins(node)?;
+        ensure!(!loaded.is_empty() && loaded.contains(&ours) == wanted, "{node} has loaded {loaded:?}");
+    }
+    Ok(())
 }
 
 fn every_profile(setup: &Setup) -> anyhow::Result<()> {

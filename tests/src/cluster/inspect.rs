@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::Cluster;
+use crate::control::DaemonState;
 use crate::limits;
 use crate::wait_for;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use fabric::HostList;
 use std::collections::BTreeSet;
 
@@ -24,6 +25,21 @@ impl Cluster {
     /// `scontrol` fails, or prints a host list that cannot be read.
     pub fn blocks(&self) -> anyhow::Result<Vec<BlockLine>> {
         parse_blocks(&self.ctl(&["scontrol", "show", "topology"])?)
+    }
+
+    /// The topology plugins that the Slurm daemon of a node has loaded, as paths inside the node. An empty directory
+    /// in front of Slurm's own, or a plugin that refuses to load, shows here and nowhere else.
+    ///
+    /// # Errors
+    /// There is no such node, or its daemon does not run.
+    pub fn topology_plugins(&self, node: &str) -> anyhow::Result<BTreeSet<String>> {
+        let status = self.status()?.into_iter().find(|status| status.node == node);
+        let Some(DaemonState::Running(pid)) = status.as_ref().map(|status| status.daemon.clone()) else {
+            bail!("{node}: no daemon runs: {status:?}");
+        };
+        let maps = self.tray(node, &["cat", &format!("/proc/{pid}/maps")])?;
+        let paths = maps.lines().filter_map(|line| Some(&line[line.find('/')?..]));
+        Ok(paths.filter(|path| path.contains("/topology_")).map(str::to_owned).collect())
     }
 
     /// State of each node in short words, as `sinfo` shows them.
