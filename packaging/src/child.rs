@@ -171,7 +171,7 @@ mod tests {
         let (status, lines, _) = shell("sleep 600 & echo $!; wait", Duration::from_millis(300));
         assert!(status.unwrap_err().to_string().contains("its time limit"));
         // The signal is on its way; afterwards the grandchild is gone, or a zombie of pid 1 for a moment.
-        tests::wait_for("the grandchild has ended", Duration::from_secs(20), || {
+        ::tests::wait_for("the grandchild has ended", Duration::from_secs(20), || {
             let state = fs::read_to_string(format!("/proc/{}/stat", lines[0])).unwrap_or_default();
             Ok(if state.is_empty() || state.contains(") Z ") { Ok(()) } else { Err(state) })
         })

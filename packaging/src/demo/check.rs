@@ -3,12 +3,16 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::imex::Domain;
 use super::plan::Wish;
 
 /// NVLink partitions by block name, each with its trays.
 pub(super) type Partitions = BTreeMap<String, BTreeSet<String>>;
+
+/// What there is of IMEX domains, by tray: lines that begin with `daemon:`, `channel:` or `file:`.
+pub(super) type Traces = BTreeMap<String, Vec<String>>;
 
 /// A job that runs, as it was seen.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub(super) struct Seen {
     pub(super) wish: Wish,
     /// Slurm's number of the job.
     pub(super) id: String,
+    /// From the submission until all of its trays run it.
+    pub(super) ready: Duration,
     /// Its part in each NVLink partition.
     pub(super) parts: Vec<Part>,
 }
@@ -96,6 +102,28 @@ pub(super) fn apart(jobs: &[Seen]) -> Vec<String> {
     wrong
 }
 
+/// While jobs run, each of their trays has one IMEX daemon, one channel and files, and no other tray has anything. (This
+/// also shows that the look at the trays after the jobs is not blind.)
+pub(super) fn traces(jobs: &[Seen], traces: &Traces) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let busy: BTreeSet<&String> =
+        jobs.iter().flat_map(|job| &job.parts).flat_map(|part| &part.trays).collect();
+    for tray in &busy {
+        let lines = traces.get(*tray).map_or(&[][..], Vec::as_slice);
+        let count = |kind: &str| lines.iter().filter(|line| line.starts_with(kind)).count();
+        if (count("daemon:"), count("channel:")) != (1, 1) || count("file:") == 0 {
+            wrong.push(format!(
+                "{tray} runs a job, but has not one daemon, one channel and its files: {lines:?}"
+            ));
+        }
+    }
+    let idle = traces.iter().filter(|(tray, _)| !busy.contains(tray));
+    wrong.extend(idle.flat_map(|(tray, lines)| {
+        lines.iter().map(move |line| format!("{tray} runs no job, but has {line}"))
+    }));
+    wrong
+}
+
 /// The blocks must be the NVLink partitions of the simulated hardware, whatever they are called.
 pub(super) fn discovery(found: &Partitions, hardware: &[Vec<String>]) -> Vec<String> {
     let found: BTreeSet<&BTreeSet<String>> = found.values().collect();
@@ -125,7 +153,7 @@ mod tests {
     }
 
     fn seen(wish: Wish, parts: Vec<Part>) -> Seen {
-        Seen { wish, id: "7".to_owned(), parts }
+        Seen { wish, id: "7".to_owned(), ready: Duration::ZERO, parts }
     }
 
     #[test]
@@ -175,6 +203,16 @@ mod tests {
         let one = || seen(wish, vec![part("b1", trays("r01", 1..=1))]);
         assert_eq!(apart(&[one(), one()]), ["jobs 7 and 7 share the tray r01n01"]);
         assert_eq!(apart(&[one()]), [""; 0]);
+    }
+
+    #[test]
+    fn traces_belong_to_the_trays_of_running_jobs() {
+        let jobs = [seen(Wish { trays: 1, segment: None }, vec![part("b1", trays("r01", 1..=1))])];
+        let lines = || ["daemon: x", "channel: y", "file: z"].map(str::to_owned).to_vec();
+        let right: Traces = [("r01n01".to_owned(), lines())].into();
+        assert_eq!(traces(&jobs, &right), [""; 0]);
+        assert_eq!(traces(&jobs, &Traces::new()).len(), 1);
+        assert_eq!(traces(&[], &right).len(), 3);
     }
 
     #[test]

@@ -61,8 +61,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     println!("\n1. {} trays are idle after {}", cluster.nodes().len(), seconds(boot.elapsed()));
 
     let svg = options.svg.clone().unwrap_or_else(|| workspace.target().join("demo.svg"));
-    let wrong = tell(&cluster, &profile, &svg);
-    let wrong = wrong.map_err(|error| error.context(cluster.log_tails()))?;
+    let wrong = tell(&cluster, &profile, &svg).inspect_err(|_| eprintln!("{}", cluster.log_tails()))?;
     println!("\nall of it in {}", seconds(started.elapsed()));
     if wrong.is_empty() {
         println!("demo: everything is as it must be");
@@ -98,10 +97,7 @@ fn tell(cluster: &Cluster, profile: &Profile, svg: &std::path::Path) -> Result<V
 
     println!(
         "{}",
-        heading(
-            6,
-            "jobs; each tray in brackets was asked by nvidia-imex-ctl -N (simulated) while the job ran"
-        )
+        heading(6, "jobs; nvidia-imex-ctl -N (simulated) tells the IMEX domain on a tray while the job runs")
     );
     let sizes: Vec<usize> = partitions.values().map(std::collections::BTreeSet::len).collect();
     let mut pictures = Vec::new();
@@ -113,15 +109,16 @@ fn tell(cluster: &Cluster, profile: &Profile, svg: &std::path::Path) -> Result<V
         }
         let jobs = together(cluster, &wishes, &partitions, &mut wrong)?;
         pictures.push(observe::picture(cluster, &jobs, &title(&jobs))?);
-        for job in &jobs {
-            observe::end(cluster, job)?;
-        }
+        wrong.extend(check::traces(&jobs, &observe::traces(cluster)?));
+        let ending = Instant::now();
+        observe::end(cluster, &jobs)?;
+        println!("   (ended, trays free after {})", seconds(ending.elapsed()));
     }
 
     println!("{}", heading(7, "after the jobs: daemons, channels, records and config files on the trays"));
-    let left = observe::left_over(cluster)?;
+    let left = check::traces(&[], &observe::traces(cluster)?);
     if left.is_empty() {
-        println!("   none on any of {} trays", cluster.nodes().len());
+        println!("   none of them on any of {} trays", cluster.nodes().len());
     }
     wrong.extend(left);
     fs::write(svg, pictures.first().map_or("", String::as_str))

@@ -3,13 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tests::Cluster;
 use tests::cluster::Target;
 
-use super::check::{Part, Partitions, Seen, split};
+use super::check::{Part, Partitions, Seen, Traces, split};
 use super::imex::{self, Domain};
 use super::plan::Wish;
 
@@ -24,11 +24,11 @@ while [ $# -gt 0 ] && [ "$1" != -c ]; do shift; done
 [ $# -ge 2 ] || { echo "no nvidia-imex daemon runs here" >&2; exit 1; }
 exec nvidia-imex-ctl -c "$2" -N -j -H"#;
 
-/// Prints everything that a job's IMEX domain consists of; nothing when nothing is left. The lock of the tray is not part
-/// of any job.
-const LEFT_OVER: &str = r#"ps -C nvidia-imex -o args= | sed 's/^/daemon: /'
+/// Prints everything that a job's IMEX domain consists of, nothing where there is none. The lock of the tray is not part
+/// of any job, and the note that a job is over stays for an hour on purpose: it stops a prolog that comes late.
+const TRACES: &str = r#"ps -C nvidia-imex -o args= | sed 's/^/daemon: /'
 find /dev/nvidia-caps-imex-channels -mindepth 1 2>/dev/null | sed 's/^/channel: /'
-find /run/slurm-nvlink/imex -mindepth 1 ! -name tray.lock 2>/dev/null | sed 's/^/file: /'"#;
+find /run/slurm-nvlink/imex -mindepth 1 ! -name tray.lock ! -name 'job-*.ended' 2>/dev/null | sed 's/^/file: /'"#;
 
 /// What `topology-gen` finds, as a table.
 pub(super) fn discovery(cluster: &Cluster) -> Result<String> {
@@ -59,11 +59,13 @@ pub(super) fn plugin_lines(cluster: &Cluster) -> Result<Vec<String>> {
 
 /// Submits a job and looks at it when it runs on all of its trays.
 pub(super) fn start(cluster: &Cluster, wish: Wish, partitions: &Partitions) -> Result<Seen> {
+    let submitted = Instant::now();
     let id = cluster.submit(&wish.options(), "exec sleep 3600")?;
     let job = cluster.wait_running(id, JOB)?;
     // The batch script starts on the first tray before the others have ended their prologs.
     let steps = format!("srun --jobid={id} --overlap true");
-    cluster.succeed(&Target::controller().within(JOB), &["sh", "-c", &steps])?;
+    cluster.succeed(&Target::controller().as_user().within(JOB), &["sh", "-c", &steps])?;
+    let ready = submitted.elapsed();
     let trays: Vec<String> = job.nodes.iter().map(ToString::to_string).collect();
     let part = |(partition, trays): (String, std::collections::BTreeSet<String>)| {
         let asked = trays.first().cloned().unwrap_or_default();
@@ -71,24 +73,30 @@ pub(super) fn start(cluster: &Cluster, wish: Wish, partitions: &Partitions) -> R
         Part { partition, trays, domain: (asked, domain) }
     };
     let parts = split(&trays, partitions).into_iter().map(part).collect();
-    Ok(Seen { wish, id: id.to_string(), parts })
+    Ok(Seen { wish, id: id.to_string(), ready, parts })
 }
 
-/// Ends a job and waits until its trays are free again.
-pub(super) fn end(cluster: &Cluster, job: &Seen) -> Result<()> {
-    let id = job.id.parse().context("the job's number")?;
-    cluster.cancel(id)?;
-    cluster.wait_ended(id, JOB).map(drop)
-}
-
-/// What is left of any job's IMEX domain on each tray: tray and line.
-pub(super) fn left_over(cluster: &Cluster) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
-    for tray in cluster.nodes() {
-        let text = cluster.tray(&tray, &["sh", "-c", LEFT_OVER])?;
-        lines.extend(text.lines().map(|line| format!("{tray}: {line}")));
+/// Ends jobs and waits until their trays are free again.
+pub(super) fn end(cluster: &Cluster, jobs: &[Seen]) -> Result<()> {
+    for job in jobs {
+        cluster.cancel(job.id.parse().context("the job's number")?)?;
     }
-    Ok(lines)
+    for job in jobs {
+        cluster.wait_ended(job.id.parse().context("the job's number")?, JOB)?;
+    }
+    Ok(())
+}
+
+/// What there is of any job's IMEX domain on each tray.
+pub(super) fn traces(cluster: &Cluster) -> Result<Traces> {
+    let mut traces = Traces::new();
+    for tray in cluster.nodes() {
+        let text = cluster.tray(&tray, &["sh", "-c", TRACES])?;
+        if !text.is_empty() {
+            traces.insert(tray, text.lines().map(str::to_owned).collect());
+        }
+    }
+    Ok(traces)
 }
 
 /// A picture of the racks with the jobs in them, as SVG.

@@ -19,6 +19,7 @@ impl Wish {
     /// Options of sbatch. Whole trays, because a tray can be in one IMEX domain only.
     pub(super) fn options(self) -> Vec<String> {
         let mut options = vec![format!("--nodes={}", self.trays), "--exclusive".to_owned()];
+        options.push("--output=/dev/null".to_owned());
         options.extend(self.segment.map(|segment| format!("--segment={segment}")));
         options
     }

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::check::{Part, Seen};
+use crate::console::seconds;
 
 /// A numbered heading.
 pub(super) fn heading(number: usize, text: &str) -> String {
@@ -25,7 +26,12 @@ pub(super) fn fold(trays: &BTreeSet<String>) -> String {
 /// What a job asked for, and for each NVLink partition its trays and the IMEX domain found there.
 pub(super) fn job(seen: &Seen) -> String {
     let segment = seen.wish.segment.map_or(String::new(), |segment| format!(" --segment={segment}"));
-    let mut text = format!("   job {}: --nodes={}{segment}\n", seen.id, seen.wish.trays);
+    let mut text = format!(
+        "   job {}: --nodes={}{segment}, all trays ready after {}\n",
+        seen.id,
+        seen.wish.trays,
+        seconds(seen.ready)
+    );
     for part in &seen.parts {
         text.push_str(&format!(
             "      {:<18} {:>2} trays {}\n{:>27}{}\n",
@@ -65,11 +71,15 @@ mod tests {
         let domain = Domain { status: "UP".to_owned(), members: trays.clone(), unready: BTreeSet::new() };
         let part =
             Part { partition: "nvl-3c9b1e52-1".to_owned(), trays, domain: ("r01n01".to_owned(), Ok(domain)) };
-        let seen =
-            Seen { wish: Wish { trays: 12, segment: Some(12) }, id: "3".to_owned(), parts: vec![part] };
+        let seen = Seen {
+            wish: Wish { trays: 12, segment: Some(12) },
+            id: "3".to_owned(),
+            ready: std::time::Duration::from_millis(1234),
+            parts: vec![part],
+        };
         assert_eq!(
             job(&seen),
-            "   job 3: --nodes=12 --segment=12\n      nvl-3c9b1e52-1     12 trays r01n[01-12]\n                           \
+            "   job 3: --nodes=12 --segment=12, all trays ready after 1.2 s\n      nvl-3c9b1e52-1     12 trays r01n[01-12]\n                           \
              IMEX domain of r01n01: UP, 12 members, the same trays: r01n[01-12]\n"
         );
     }
