@@ -17,7 +17,7 @@ const NO_SKIP: &str = "SLURM_NVLINK_NO_SKIP";
 const BASE: [Artifact; 4] = [Artifact::TopologyGen, Artifact::Imex, Artifact::ImexCtl, Artifact::Nvml];
 
 /// What a case does on a shared cluster.
-type OnCluster = fn(&Cluster) -> anyhow::Result<()>;
+pub(crate) type OnCluster = fn(&Cluster) -> anyhow::Result<()>;
 
 /// A case.
 #[derive(Clone, Copy)]

@@ -10,13 +10,15 @@ mod faults;
 mod harness;
 mod jobs;
 mod leftovers;
+mod placement;
 
 use harness::{Case, Shared};
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
 
 /// All cases. Those that share a setup stand together, so that its cluster is started once.
-const CASES: [&[Case]; 5] = [boot::CASES, command_line::CASES, leftovers::CASES, jobs::CASES, faults::CASES];
+const CASES: [&[Case]; 6] =
+    [boot::CASES, command_line::CASES, leftovers::CASES, jobs::CASES, faults::CASES, placement::CASES];
 
 fn main() -> ExitCode {
     if let Some(code) = tests::supervisor::take_over() {
@@ -29,5 +31,6 @@ fn main() -> ExitCode {
     let trials = harness::trials(CASES.concat(), &shared);
     let conclusion = libtest_mimic::run(&arguments, trials);
     shared.end();
+    placement::print_differences();
     conclusion.exit_code()
 }

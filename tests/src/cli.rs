@@ -51,7 +51,7 @@ pub struct Named {
 pub struct Up {
     #[command(flatten)]
     cluster: Named,
-    /// Hardware shape: gb200-2x18, gb200-4x18, split-racks, mixed, nvl8, small-2x4, or a TOML file
+    /// Hardware shape: gb200-2x18, gb200-4x18, split-racks, mixed, nvl8, small-2x4, small-4x2, or a TOML file
     #[arg(long, default_value = profile::DEFAULT)]
     profile: String,
     /// The topology/block plugin: ours, stock, or a file

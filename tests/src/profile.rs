@@ -12,13 +12,14 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 /// The profiles that are compiled in: name and text.
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
     ("gb200-2x18", include_str!("../profiles/gb200-2x18.toml")),
     ("gb200-4x18", include_str!("../profiles/gb200-4x18.toml")),
     ("split-racks", include_str!("../profiles/split-racks.toml")),
     ("mixed", include_str!("../profiles/mixed.toml")),
     ("nvl8", include_str!("../profiles/nvl8.toml")),
     ("small-2x4", include_str!("../profiles/small-2x4.toml")),
+    ("small-4x2", include_str!("../profiles/small-4x2.toml")),
 ];
 
 /// The profile that is taken when none is named.
