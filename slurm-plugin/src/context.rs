@@ -57,7 +57,8 @@ impl Context {
             let layout = &self.layout;
             let ours = wall::guard("topology_p_eval_nodes", || {
                 // SAFETY: Slurm's evaluation, by the caller's word; what is made of it ends with this closure.
-                unsafe { Eval::new(eval) }.map(|mut eval| place::evaluate(&mut eval, model, layout))
+                unsafe { Eval::new(eval, node::count()) }
+                    .map(|mut eval| place::evaluate(&mut eval, model, layout))
             });
             match ours.flatten() {
                 Some(Outcome::Answered(rc)) => return rc,

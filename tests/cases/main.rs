@@ -11,14 +11,22 @@ mod harness;
 mod jobs;
 mod leftovers;
 mod placement;
+mod plugin_file;
 
 use harness::{Case, Shared};
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
 
 /// All cases. Those that share a setup stand together, so that its cluster is started once.
-const CASES: [&[Case]; 6] =
-    [boot::CASES, command_line::CASES, leftovers::CASES, jobs::CASES, faults::CASES, placement::CASES];
+const CASES: &[&[Case]] = &[
+    boot::CASES,
+    command_line::CASES,
+    leftovers::CASES,
+    jobs::CASES,
+    faults::CASES,
+    placement::CASES,
+    plugin_file::CASES,
+];
 
 fn main() -> ExitCode {
     if let Some(code) = tests::supervisor::take_over() {

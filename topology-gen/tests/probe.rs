@@ -64,10 +64,15 @@ fn every_version_of_the_query_gives_the_same_partition() {
 }
 
 #[test]
-fn a_tray_without_fabric_is_no_problem() {
+fn a_tray_without_fabric_is_told_and_the_facts_come_out() {
     for settings in [r#"{"fabric_api":[]}"#, r#"{"gpus":[{"fabric_error":3}]}"#, r#"{"gpus":[]}"#] {
         let output = Tray::new(settings).probe(&[]);
-        assert_eq!(output.status.code(), Some(0), "{settings}: {}", words(&output));
+        assert_eq!(output.status.code(), Some(1), "{settings}: {}", words(&output));
+        assert!(
+            words(&output).contains("this tray is in no NVLink partition: "),
+            "{settings}: {}",
+            words(&output)
+        );
         assert!(data(&output).contains("\"verdict\": \"no-fabric\""), "{settings}: {}", data(&output));
     }
 }

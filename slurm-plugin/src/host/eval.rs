@@ -9,7 +9,6 @@ use std::ptr;
 
 use super::bitmap;
 use super::job::Job;
-use super::node;
 use super::stock::stock;
 use crate::abi::layout::Layout;
 use crate::abi::{EVAL_ACTION_BREAK, EVAL_ACTION_NONE, TOPO_RC_SUCCESS, bitstr_t, topology_eval_t};
@@ -19,6 +18,7 @@ use crate::bits;
 pub(crate) struct Eval<'a> {
     eval: &'a mut topology_eval_t,
     usable: Vec<u64>,
+    node_count: usize,
 }
 
 impl<'a> Eval<'a> {
@@ -26,17 +26,17 @@ impl<'a> Eval<'a> {
     ///
     /// # Safety
     /// `eval` is the argument of `topology_p_eval_nodes`, used by this thread alone during `'a`.
-    pub(crate) unsafe fn new(eval: *mut topology_eval_t) -> Option<Self> {
+    pub(crate) unsafe fn new(eval: *mut topology_eval_t, node_count: usize) -> Option<Self> {
         // SAFETY: Slurm passes a live evaluation, by the caller's word.
         let eval = unsafe { eval.as_mut() }?;
         // SAFETY: the node map is a bitmap or the check says that it is none.
         let size = unsafe { bitmap::size(eval.node_map) }?;
-        if size != node::count() || eval.avail_core.is_null() || eval.avail_res_array.is_null() {
+        if size != node_count || eval.avail_core.is_null() || eval.avail_res_array.is_null() {
             return None;
         }
         // SAFETY: as above.
         let usable = unsafe { bitmap::words(eval.node_map) }?.to_vec();
-        Some(Self { eval, usable })
+        Some(Self { eval, usable, node_count })
     }
 
     /// The usable nodes, as Slurm passed them.
@@ -88,10 +88,16 @@ impl<'a> Eval<'a> {
     /// Lets Slurm's flat evaluator place the job on some of `nodes`. On success the evaluation holds the answer; on
     /// failure it is as it was.
     pub(crate) fn try_on(&mut self, nodes: &[u64]) -> c_int {
-        let mut narrowed = Narrowed::new(self.eval, &self.usable, nodes);
-        // SAFETY: the evaluation is live, and narrowed in the way that Slurm itself narrows it; the flat evaluator
-        // reads no topology context.
-        let rc = unsafe { (stock().flat_eval_nodes)(&raw mut *narrowed.eval) };
+        self.try_with(nodes, |eval| {
+            // SAFETY: the evaluation is live, and narrowed in the way that Slurm itself narrows it; the flat evaluator
+            // reads no topology context.
+            unsafe { (stock().flat_eval_nodes)(eval) }
+        })
+    }
+
+    fn try_with(&mut self, nodes: &[u64], evaluate: impl FnOnce(*mut topology_eval_t) -> c_int) -> c_int {
+        let mut narrowed = Narrowed::new(self.eval, &self.usable, nodes, self.node_count);
+        let rc = evaluate(&raw mut *narrowed.eval);
         narrowed.succeeded = rc == TOPO_RC_SUCCESS;
         rc
     }
@@ -114,9 +120,9 @@ struct Narrowed<'e> {
 }
 
 impl<'e> Narrowed<'e> {
-    fn new(eval: &'e mut topology_eval_t, usable: &'e [u64], nodes: &'e [u64]) -> Self {
+    fn new(eval: &'e mut topology_eval_t, usable: &'e [u64], nodes: &'e [u64], node_count: usize) -> Self {
         let all_cores = eval.avail_core;
-        let mut cores = vec![ptr::null_mut(); node::count()];
+        let mut cores = vec![ptr::null_mut(); node_count];
         let mut saved_cores = Vec::new();
         for index in bits::common(nodes, usable) {
             // SAFETY: the array has an entry for each node.
@@ -183,5 +189,168 @@ impl Drop for Narrowed<'_> {
             self.eval.max_nodes = self.max_nodes;
             self.set_node_map(|usable, _| usable);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::abi::{BITSTR_MAGIC_VALUE, avail_res_head_t};
+
+    const NODES: usize = 70;
+
+    fn bitmap(bits: usize, words: &[u64]) -> Vec<u64> {
+        [&[u64::from(BITSTR_MAGIC_VALUE), bits as u64], words].concat()
+    }
+
+    /// The memory behind an evaluation of 70 nodes, 0 to 65 usable, each with four cores and CPUs.
+    struct Question {
+        node_map: Vec<u64>,
+        core_bitmaps: Vec<Vec<u64>>,
+        cores: Vec<*mut bitstr_t>,
+        resources: Vec<avail_res_head_t>,
+        resource_places: Vec<*mut avail_res_head_t>,
+        eval: topology_eval_t,
+    }
+
+    /// Everything of a question that Slurm sees.
+    #[derive(PartialEq)]
+    struct State {
+        node_map: Vec<u64>,
+        core_bitmaps: Vec<Vec<u64>>,
+        cores: Vec<*mut bitstr_t>,
+        avail_core: *mut *mut bitstr_t,
+        counts: [u32; 3],
+        prefer_alloc_nodes: bool,
+    }
+
+    impl Question {
+        fn new() -> Box<Self> {
+            // SAFETY: zero is valid for every member: numbers, false, NULL and no function.
+            let eval = unsafe { std::mem::zeroed() };
+            let mut question = Box::new(Self {
+                node_map: bitmap(NODES, &[u64::MAX, 0b11]),
+                core_bitmaps: vec![bitmap(4, &[0b1111]); NODES],
+                cores: Vec::new(),
+                resources: vec![avail_res_head_t { avail_cpus: 4 }; NODES],
+                resource_places: Vec::new(),
+                eval,
+            });
+            let q = &mut *question;
+            q.cores = q.core_bitmaps.iter_mut().map(|bitmap| bitmap.as_mut_ptr().cast()).collect();
+            q.resource_places = q.resources.iter_mut().map(|place| place as *mut _).collect();
+            q.eval.node_map = q.node_map.as_mut_ptr().cast();
+            q.eval.avail_core = q.cores.as_mut_ptr();
+            q.eval.avail_res_array = q.resource_places.as_mut_ptr();
+            (q.eval.min_nodes, q.eval.req_nodes, q.eval.max_nodes) = (2, 3, 5);
+            q.eval.prefer_alloc_nodes = true;
+            question
+        }
+
+        fn eval(&mut self) -> Eval<'_> {
+            // SAFETY: all memory lives in `self`, which is borrowed exclusively.
+            unsafe { Eval::new(&raw mut self.eval, NODES) }.expect("a valid evaluation")
+        }
+
+        fn state(&self) -> State {
+            let eval = &self.eval;
+            State {
+                node_map: self.node_map.clone(),
+                core_bitmaps: self.core_bitmaps.clone(),
+                cores: self.cores.clone(),
+                avail_core: eval.avail_core,
+                counts: [eval.min_nodes, eval.req_nodes, eval.max_nodes],
+                prefer_alloc_nodes: eval.prefer_alloc_nodes,
+            }
+        }
+    }
+
+    /// An evaluator that uses up what it gets, and takes a core of each node, as Slurm's does for jobs with GRES.
+    fn devour(eval: *mut topology_eval_t, rc: c_int) -> c_int {
+        // SAFETY: the evaluation of a `Question`.
+        let eval = unsafe { &mut *eval };
+        assert_eq!((eval.req_nodes, eval.prefer_alloc_nodes), (2, false));
+        // SAFETY: as above.
+        let map = unsafe { bitmap::words_mut(eval.node_map) }.unwrap();
+        let chosen: Vec<usize> = bits::ones(map).collect();
+        assert_eq!(chosen, [1, 65], "only the usable ones among the given nodes");
+        for index in 0..NODES {
+            // SAFETY: an entry for each node.
+            let cores = unsafe { eval.avail_core.wrapping_add(index).read() };
+            assert_eq!(cores.is_null(), !chosen.contains(&index));
+            // SAFETY: NULL or the node's cores.
+            if let Some(cores) = unsafe { bitmap::words_mut(cores) } {
+                cores[0] &= 0b0111;
+            }
+        }
+        bits::put(map, 65, false);
+        eval.max_nodes -= 2;
+        rc
+    }
+
+    /// Nodes 1, 65 and 69; the last one is not usable.
+    const GIVEN: [u64; 2] = [0b10, 0b10_0010];
+
+    #[test]
+    fn a_failed_try_leaves_no_trace() {
+        let mut question = Question::new();
+        let before = question.state();
+        assert_eq!(question.eval().try_with(&GIVEN, |eval| devour(eval, 7203)), 7203);
+        assert!(question.state() == before);
+    }
+
+    #[test]
+    fn a_panic_leaves_no_trace() {
+        let mut question = Question::new();
+        let before = question.state();
+        let mut eval = question.eval();
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            eval.try_with(&GIVEN, |eval| {
+                devour(eval, 0);
+                panic!("on purpose")
+            })
+        }));
+        assert!(caught.is_err());
+        assert!(question.state() == before);
+    }
+
+    #[test]
+    fn a_try_that_succeeds_leaves_the_answer() {
+        let mut question = Question::new();
+        let before = question.state();
+        assert_eq!(question.eval().try_with(&GIVEN, |eval| devour(eval, 0)), 0);
+        let after = question.state();
+        assert_eq!(after.node_map, bitmap(NODES, &[0b10, 0]), "the chosen node");
+        assert_eq!(after.counts, [2, 3, 3], "what Slurm counts down stays counted down");
+        assert!(after.cores == before.cores && after.avail_core == before.avail_core);
+        assert!(after.prefer_alloc_nodes == before.prefer_alloc_nodes);
+        for (index, cores) in after.core_bitmaps.iter().enumerate() {
+            assert_eq!(cores[2], if [1, 65].contains(&index) { 0b0111 } else { 0b1111 }, "node {index}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_look_right_is_not_touched() {
+        let mut question = Question::new();
+        // SAFETY: all memory lives in `question`.
+        assert!(unsafe { Eval::new(&raw mut question.eval, NODES + 1) }.is_none());
+        question.node_map[0] ^= 1;
+        // SAFETY: as above.
+        assert!(unsafe { Eval::new(&raw mut question.eval, NODES) }.is_none());
+        // SAFETY: NULL is allowed.
+        assert!(unsafe { Eval::new(ptr::null_mut(), NODES) }.is_none());
+    }
+
+    #[test]
+    fn cpus_are_those_of_usable_nodes() {
+        let mut question = Question::new();
+        question.resource_places[3] = ptr::null_mut();
+        let eval = question.eval();
+        assert_eq!(
+            [eval.cpus(0), eval.cpus(3), eval.cpus(65), eval.cpus(66), eval.cpus(1 << 20)],
+            [4, 0, 4, 0, 0]
+        );
     }
 }

@@ -100,3 +100,117 @@ impl Job<'_> {
         Some(Self { id, min_cpus, segment, spread: flags & SPREAD_SEGMENTS != 0, required, odd })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::BITSTR_MAGIC_VALUE;
+    use crate::abi::layout::{DetailsLayout, JobLayout, NodeLayout};
+
+    /// A layout of the tests' own: nothing in the reader may depend on a real one.
+    const LAYOUT: Layout = Layout {
+        job: JobLayout { magic: 4, bit_flags: 8, details: 16, hres_select: 24, job_id: 32, network: 40 },
+        details: DetailsLayout {
+            magic: 0,
+            arbitrary_tpn: 8,
+            contiguous: 16,
+            min_cpus: 20,
+            req_node_bitmap: 24,
+            segment_size: 32,
+        },
+        node: NodeLayout { magic: 0, index: 4, node_state: 8, sched_weight: 16 },
+    };
+
+    /// The memory of a job record and its details.
+    struct Records {
+        job: Vec<u8>,
+        details: Vec<u8>,
+    }
+
+    impl Records {
+        fn new() -> Self {
+            let mut records = Self { job: vec![0; 64], details: vec![0; 64] };
+            let details = records.details.as_ptr() as u64;
+            records.job(4, &JOB_MAGIC_VALUE.to_ne_bytes());
+            records.job(16, &details.to_ne_bytes());
+            records.job(32, &77u32.to_ne_bytes());
+            records.details(0, &DETAILS_MAGIC_VALUE.to_ne_bytes());
+            records.details(20, &144u32.to_ne_bytes());
+            records
+        }
+
+        fn job(&mut self, offset: usize, bytes: &[u8]) {
+            self.job[offset..offset + bytes.len()].copy_from_slice(bytes);
+        }
+
+        fn details(&mut self, offset: usize, bytes: &[u8]) {
+            self.details[offset..offset + bytes.len()].copy_from_slice(bytes);
+        }
+
+        fn read(&self) -> Option<Job<'_>> {
+            // SAFETY: the records live in `self` and are longer than every offset of the layout.
+            unsafe { Job::read(self.job.as_ptr().cast(), &LAYOUT) }
+        }
+    }
+
+    #[test]
+    fn a_plain_job_is_read() {
+        let mut records = Records::new();
+        records.details(32, &16u16.to_ne_bytes());
+        records.job(8, &(SPREAD_SEGMENTS | 1).to_ne_bytes());
+        let job = records.read().unwrap();
+        assert_eq!((job.id, job.min_cpus, job.segment, job.spread, job.odd), (77, 144, 16, true, None));
+        assert!(job.required.is_none());
+    }
+
+    #[test]
+    fn required_nodes_are_a_bitmap_or_the_job_is_not_read() {
+        let bitmap = [u64::from(BITSTR_MAGIC_VALUE), 64, 0b101];
+        let mut records = Records::new();
+        records.details(24, &(bitmap.as_ptr() as u64).to_ne_bytes());
+        assert_eq!(records.read().unwrap().required, Some(&[0b101][..]));
+        let rubbish = [0u64; 3];
+        records.details(24, &(rubbish.as_ptr() as u64).to_ne_bytes());
+        assert!(records.read().is_none());
+    }
+
+    #[test]
+    fn records_without_their_magic_are_not_read() {
+        for (of_job, offset) in [(true, 4), (false, 0)] {
+            let mut records = Records::new();
+            if of_job {
+                records.job(offset, &[0; 4])
+            } else {
+                records.details(offset, &[0; 4])
+            }
+            assert!(records.read().is_none());
+        }
+        let mut records = Records::new();
+        records.job(16, &[0; 8]);
+        assert!(records.read().is_none(), "a job without details");
+        // SAFETY: NULL is allowed.
+        assert!(unsafe { Job::read(std::ptr::null(), &LAYOUT) }.is_none());
+    }
+
+    #[test]
+    fn odd_jobs_are_told_apart() {
+        let text = c"sn_single,unique-channel-per-segment";
+        let odd = |change: &dyn Fn(&mut Records)| {
+            let mut records = Records::new();
+            change(&mut records);
+            records.read().unwrap().odd
+        };
+        assert_eq!(odd(&|r| r.details(8, &[1; 8])), Some(Odd::Arbitrary));
+        assert_eq!(odd(&|r| r.details(16, &[1; 2])), Some(Odd::OtherOrder));
+        assert_eq!(odd(&|r| r.job(8, &SPREAD_JOB.to_ne_bytes())), Some(Odd::OtherOrder));
+        assert_eq!(odd(&|r| r.job(24, &[1; 8])), Some(Odd::HierarchicalResources));
+        assert_eq!(odd(&|r| r.job(40, &(text.as_ptr() as u64).to_ne_bytes())), Some(Odd::ChannelPerSegment));
+        let consolidate = CONSOLIDATE_SEGMENTS.to_ne_bytes();
+        assert_eq!(odd(&|r| r.job(8, &consolidate)), None, "without segments the flag means nothing");
+        let with_segments = |r: &mut Records| {
+            r.job(8, &consolidate);
+            r.details(32, &4u16.to_ne_bytes());
+        };
+        assert_eq!(odd(&with_segments), Some(Odd::Consolidate));
+    }
+}

@@ -56,7 +56,10 @@ fn answer(reading: &TrayReading, args: &Args, output: &mut Output<'_>) -> Result
             }
             Ok(OK)
         }
-        Verdict::NoFabric { .. } => Ok(OK),
+        Verdict::NoFabric { why } => {
+            output.say(format_args!("this tray is in no NVLink partition: {why}"));
+            Ok(PROBLEMS)
+        }
         Verdict::Rejected { why } => {
             output.say(format_args!("this tray has no usable NVLink partition: {why}"));
             Ok(PROBLEMS)
