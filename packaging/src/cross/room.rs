@@ -1,17 +1,17 @@
-//! A room: the cross tree as root folder, in mount, network and (where the kernel can) user namespaces of its own, in
-//! which programs for aarch64 run by emulation.
+//! A room: the cross tree as root folder, in mount, network and host name namespaces of its own, in which programs for
+//! aarch64 run by emulation.
 //!
 //! ```text
-//! holder (cat)  keeps the namespaces; ends when its standard input closes, that is with us
-//!   room.sh     mounts and registers qemu, once
-//!   commands    nsenter + chroot, as many as wanted
+//! holder      keeps the namespaces; ends when its standard input closes, that is with us, however we end
+//!   room.sh   mounts, and registers qemu with the kernel, once
+//!   commands  nsenter + chroot, as many as wanted
 //! ```
-//! Nothing of it can be seen from outside, with one exception: on Linux before 6.7 the emulation has to be registered
-//! for the whole machine; then that is said, and undone at the end.
+//! Nothing of it can be seen from outside, with one exception: the kernel's table of interpreters is one for the machine
+//! (a user namespace can have its own since Linux 6.7, but no device nodes can be made in one). The holder removes our
+//! entry from it when it ends.
 
 #![forbid(unsafe_code)]
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -20,8 +20,10 @@ use anyhow::{Context, Result, bail};
 
 const PREPARE: &str = include_str!("room.sh");
 
-/// Exit code of `room.sh` when emulation cannot be registered for the namespace alone.
-const NO_OWN_BINFMT: i32 = 3;
+/// Keeps the namespaces until its standard input closes, then takes the entry back. It ignores an interrupt from the
+/// keyboard, which reaches us as well. The line says that the namespaces exist.
+const HOLD: &str = "trap '' INT TERM HUP; echo made; cat; entry=/proc/sys/fs/binfmt_misc/$1; \
+    [ ! -e $entry ] || echo -1 >$entry";
 
 /// What every command in a room finds in its environment, which is otherwise empty.
 const ENVIRONMENT: &[&str] = &[
@@ -52,10 +54,7 @@ pub(super) struct Room {
     holder: Child,
     /// Closing it ends the holder.
     stdin: Option<ChildStdin>,
-    tree: PathBuf,
-    own_users: bool,
-    /// Name of the emulation's entry.
-    entry: String,
+    root: PathBuf,
 }
 
 impl Room {
@@ -64,36 +63,9 @@ impl Room {
     /// # Errors
     /// When the kernel refuses a namespace, a mount or the emulation; the failing program's words are in the error.
     pub(super) fn open(tree: &Path, inside: &Inside<'_>) -> Result<Self> {
-        let room = Self::hold(tree, true)?;
-        if room.prepare(inside)? {
-            return Ok(room);
-        }
-        drop(room);
-        eprintln!(
-            "    this kernel cannot emulate in a namespace alone: registering qemu-aarch64 for the machine, for the time of this stage"
-        );
-        let room = Self::hold(tree, false)?;
-        if !room.prepare(inside)? {
-            bail!("this kernel has no binfmt_misc, which is needed to run programs for aarch64");
-        }
-        Ok(room)
-    }
-
-    /// A command inside the room, in the source folder.
-    pub(super) fn command(&self, program: &str) -> Command {
-        let mut command = self.enter();
-        command.arg("chroot").arg(&self.tree).args(["env", "-i"]).args(ENVIRONMENT);
-        command.args(["sh", "-c", "cd /mnt/source && exec \"$@\"", "sh", program]);
-        command
-    }
-
-    fn hold(tree: &Path, own_users: bool) -> Result<Self> {
+        let entry = format!("slurm-nvlink-{}", std::process::id());
         let mut command = Command::new("unshare");
-        if own_users {
-            command.arg("--user");
-        }
-        // The line says that the namespaces exist.
-        command.args(["--mount", "--net", "sh", "-c", "echo made; exec cat"]);
+        command.args(["--mount", "--net", "--uts", "sh", "-c", HOLD, "holder", &entry]);
         let mut holder =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("start unshare")?;
         let stdin = holder.stdin.take();
@@ -102,56 +74,42 @@ impl Room {
             // Either the line or the end of the stream comes: unshare does not wait for anything.
             BufReader::new(stdout).read_line(&mut line).context("read from the holder of the namespaces")?;
         }
-        let entry = format!("slurm-nvlink-{}", std::process::id());
-        let room = Self { holder, stdin, tree: tree.to_owned(), own_users, entry };
+        let room = Self { holder, stdin, root: tree.join("mnt/root") };
         if line.trim() != "made" {
             bail!("the kernel gives no namespaces for the build (unshare failed; root is needed)");
         }
-        if own_users {
-            // All ids as they are: the room is about mounts and emulation, not about users.
-            for map in ["uid_map", "gid_map"] {
-                let path = format!("/proc/{}/{map}", room.holder.id());
-                fs::write(&path, "0 0 4294967295\n").with_context(|| format!("write {path}"))?;
-            }
-        }
+        room.prepare(tree, inside, &entry)?;
         Ok(room)
     }
 
-    /// Mounts all that the room needs. False when only the emulation cannot be registered there.
-    fn prepare(&self, inside: &Inside<'_>) -> Result<bool> {
+    /// A command inside the room, in the source folder.
+    pub(super) fn command(&self, program: &str) -> Command {
+        let mut command = self.enter();
+        command.arg("chroot").arg(&self.root).args(["env", "-i"]).args(ENVIRONMENT);
+        command.args(["sh", "-c", "cd /mnt/source && exec \"$@\"", "sh", program]);
+        command
+    }
+
+    fn prepare(&self, tree: &Path, inside: &Inside<'_>, entry: &str) -> Result<()> {
         let mut command = self.enter();
         command.args(["sh", "-c", PREPARE, "room.sh"]);
-        command.args([&self.tree, inside.source, inside.cargo_home, inside.target]).arg(&self.entry);
+        command.args([tree, inside.source, inside.cargo_home, inside.target]).arg(entry);
         let output = command.stdin(Stdio::null()).output().context("run nsenter")?;
-        match output.status.code() {
-            Some(0) => Ok(true),
-            Some(NO_OWN_BINFMT) => Ok(false),
-            _ => bail!("prepare the room for aarch64: {}", String::from_utf8_lossy(&output.stderr).trim()),
+        if !output.status.success() {
+            bail!("prepare the room for aarch64: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
+        Ok(())
     }
 
     fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.holder.id().to_string(), "--mount", "--net"]);
-        if self.own_users {
-            command.arg("--user");
-        }
-        command.arg("--");
+        command.args(["--target", &self.holder.id().to_string(), "--mount", "--net", "--uts", "--"]);
         command
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if !self.own_users {
-            let entry = format!("/proc/sys/fs/binfmt_misc/{}", self.entry);
-            // Where preparing failed there is no entry; the machine loses nothing by the failure of this.
-            let _ = self
-                .enter()
-                .args(["sh", "-c", "echo -1 >\"$1\"", "sh", &entry])
-                .stderr(Stdio::null())
-                .status();
-        }
         drop(self.stdin.take());
         let _ = self.holder.wait();
     }

@@ -28,6 +28,7 @@ const PATHS: &[&str] = &[
     "path-exclude=/usr/lib/*/gconv/*",
     "path-exclude=/usr/lib/llvm-*/lib/*.a",
     "path-exclude=/usr/lib/llvm-*/include/*",
+    "path-include=/usr/lib/llvm-*/lib/clang/*",
     "path-exclude=/usr/lib/gcc*/lib*san*",
     "path-exclude=/usr/include/c++/*",
 ];
