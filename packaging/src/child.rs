@@ -101,10 +101,14 @@ pub(crate) fn run(
     }
 }
 
-/// The command as a person would type it.
+/// The command as a person would type it; of a script only that there is one.
 pub(crate) fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    let words = words.map(|word| word.to_string_lossy().into_owned());
+    words
+        .map(|word| if word.contains('\n') { "<script>".to_owned() } else { word })
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn kill_with_descendants(child: &mut Child) {

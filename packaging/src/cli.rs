@@ -67,7 +67,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Arm { filter } => {
             setup::ensure()?;
             let outcome = cross::test(&workspace, filter.as_deref(), &workspace.fresh_log("arm")?)?;
-            println!("{}{}", outcome.failure_text(), outcome.counts());
+            println!("{}{}{}", outcome.failure_text(), outcome.skip_text(), outcome.counts());
             return Ok(outcome.exit_code());
         }
         Command::Setup => setup::run(true)?,

@@ -51,6 +51,11 @@ impl Outcome {
         }
     }
 
+    /// One line for each thing that did not run.
+    pub(crate) fn skip_text(&self) -> String {
+        self.skipped.iter().map(|(what, why)| format!("skipped: {what}: {why}\n")).collect()
+    }
+
     /// Success when something ran and nothing failed.
     pub(crate) fn exit_code(&self) -> ExitCode {
         if self.failed == 0 && self.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -74,5 +79,6 @@ mod tests {
         total.add(Outcome::skip("arm", "--no-arm was given"));
         assert_eq!(total.counts(), "4 passed, 1 failed, 1 skipped");
         assert_eq!(total.output, "why");
+        assert_eq!(total.skip_text(), "skipped: arm: --no-arm was given\n");
     }
 }

@@ -16,6 +16,13 @@ use crate::outcome::Outcome;
 const SCRIPT: &str = include_str!("cluster.sh");
 const LIMIT: Duration = Duration::from_secs(5 * 60);
 
+/// Who has to say in its log that it runs the plugin, and what marks its lines.
+const LOADERS: &[(&str, &[&str])] = &[
+    ("slurmctld", &["slurmctld.log: "]),
+    ("slurmd", &["slurmd.log: "]),
+    ("slurmstepd", &["slurmd.log: ", "[1.0]"]),
+];
+
 /// What must be among the facts, and what that means.
 const EXPECTED: &[(&str, &str)] = &[
     ("slurmctld machine: 183", "slurmctld is an aarch64 program"),
@@ -25,7 +32,7 @@ const EXPECTED: &[(&str, &str)] = &[
         "topology: BlockName=nvl-00000001-1 BlockIndex=0 Nodes=r1n[01-18] BlockSize=18",
         "the blocks are in force",
     ),
-    ("tray runs: aarch64", "a step runs on the emulated tray"),
+    (concat!("tray runs: topology-gen ", env!("CARGO_PKG_VERSION")), "a step runs on the emulated tray"),
     ("job 24 --segment=12: r1=12 r2=12", "24 trays lie in segments of 12"),
 ];
 
@@ -41,10 +48,10 @@ pub(super) fn check(room: &Room, programs: &str, log: &Path) -> Result<Outcome> 
     let text = fs::read_to_string(log)?.split_off(before);
     let facts: Vec<&str> = text.lines().collect();
     let mut outcome = Outcome::check(status.success(), text.clone());
-    outcome.add(Outcome::check(
-        says_loaded(&facts),
-        format!("slurmctld.log does not say that the plugin is loaded\n{text}"),
-    ));
+    for (program, lines) in LOADERS {
+        let wrong = format!("no line says that {program} has loaded the plugin\n");
+        outcome.add(Outcome::check(says_loaded(&facts, lines), wrong));
+    }
     for trays in [18, 16] {
         let wrong = format!("{trays} trays do not lie in one NVLink partition\n");
         outcome.add(Outcome::check(in_one_rack(&facts, trays), wrong));
@@ -55,11 +62,9 @@ pub(super) fn check(room: &Room, programs: &str, log: &Path) -> Result<Outcome> 
     Ok(outcome)
 }
 
-fn says_loaded(facts: &[&str]) -> bool {
-    let ours = |line: &&&str| {
-        line.starts_with("slurmctld.log: ") && line.contains("slurm-nvlink ") && line.contains(" loaded")
-    };
-    facts.iter().any(|line| ours(&line))
+fn says_loaded(facts: &[&str], program: &[&str]) -> bool {
+    let words = || program.iter().chain(&["slurm-nvlink ", " loaded; running ", " arm64"]);
+    facts.iter().any(|line| words().all(|word| line.contains(word)))
 }
 
 /// Which of the two racks a job takes is the plugin's choice.
@@ -80,9 +85,10 @@ mod tests {
 
     #[test]
     fn a_refusal_is_not_a_load() {
-        assert!(says_loaded(&["slurmctld.log: [t] topology_block: slurm-nvlink 0.1.0 loaded; running x"]));
-        assert!(!says_loaded(&[
-            "slurmctld.log: [t] error: topology_block: slurm-nvlink 0.1.0 refuses to load: y"
-        ]));
+        let loaded = "slurmctld.log: [t] topology_block: slurm-nvlink 0.1.0 loaded; running Debian 1 arm64";
+        let refused = "slurmctld.log: [t] error: topology_block: slurm-nvlink 0.1.0 refuses to load: y";
+        assert!(says_loaded(&[loaded], &["slurmctld.log: "]));
+        assert!(!says_loaded(&[loaded], &["slurmd.log: "]));
+        assert!(!says_loaded(&[refused], &["slurmctld.log: "]));
     }
 }

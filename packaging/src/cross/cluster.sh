@@ -86,7 +86,7 @@ for daemon in slurmctld slurmd; do
 done
 echo "slurmctld machine: $(od -An -tu2 -j18 -N2 /usr/sbin/slurmctld | tr -d ' ')"
 scontrol show topology | sed 's/^/topology: /'
-echo "tray runs: $(timeout 60 srun -w r1n01 uname -m)"
+echo "tray runs: $(timeout 60 srun -w r1n01 "$ours/topology-gen" --version)"
 
 for job in 18 16 '24 --segment=12'; do
     id=$(sbatch --parsable --exclusive --output=/dev/null --wrap=true -N $job)

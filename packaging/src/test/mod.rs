@@ -44,10 +44,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         total.add(outcome);
     }
     println!("{:<9} {:>41} {:>9}", "all", "", seconds(started.elapsed()));
-    for (name, why) in &total.skipped {
-        println!("skipped: {name}: {why}");
-    }
-    println!("{}", total.counts());
+    println!("{}{}", total.skip_text(), total.counts());
     Ok(total.exit_code())
 }
 
