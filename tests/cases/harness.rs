@@ -116,12 +116,15 @@ impl Shared {
                 *place = Some((setup, cluster));
                 Ok(())
             }
-            Err(error) => {
-                let kept = keep(&cluster, name);
-                Err(error.context(format!("{}logs: {}", cluster.log_tails(), kept.display())))
-            }
+            Err(error) => Err(explained(error, &cluster, name)),
         }
     }
+}
+
+/// Adds to a case's failure what the cluster's logs say, and keeps them.
+pub(crate) fn explained(error: anyhow::Error, cluster: &Cluster, case: &str) -> anyhow::Error {
+    let kept = keep(cluster, case);
+    error.context(format!("{}logs: {}", cluster.log_tails(), kept.display()))
 }
 
 /// Copies the logs of a cluster to a place that outlives it.

@@ -6,8 +6,10 @@
 
 mod boot;
 mod command_line;
+mod domain;
 mod faults;
 mod harness;
+mod imex;
 mod jobs;
 mod leftovers;
 mod placement;
@@ -26,6 +28,7 @@ const CASES: &[&[Case]] = &[
     faults::CASES,
     placement::CASES,
     plugin_file::CASES,
+    imex::CASES,
 ];
 
 fn main() -> ExitCode {

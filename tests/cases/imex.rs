@@ -1,0 +1,301 @@
+//! A job has one IMEX domain in each NVLink partition, of exactly its own trays, for as long as it runs, and a tray that
+//! cannot take part drains alone.
+//!
+//! slurmd, prolog and epilog are real; the IMEX daemon, its control tool and the trays' hardware are simulated.
+#![forbid(unsafe_code)]
+
+use crate::domain::{Running, SOON, all_up, exactly, finish, finish_all, log_lines, records, start, view};
+use crate::harness::{Body, Case, Setup, explained};
+use anyhow::{Context as _, ensure};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use tests::cluster::{Captured, Target};
+use tests::fault::{Fault, FaultKind};
+use tests::{Cluster, wait_for};
+
+/// Two racks of 18 trays, all parts ours.
+const RACKS: Setup = Setup { profile: "gb200-2x18", stock: false, imex: true };
+/// Two racks of 4 trays, all parts ours.
+pub(crate) const SMALL: Setup = Setup { profile: "small-2x4", stock: false, imex: true };
+
+pub(crate) const CASES: &[Case] = &[
+    Case { name: "imex::a_job_of_18_has_one_domain", body: Body::On(RACKS, |c| sizes(c, &["-N18"], &[18])) },
+    Case {
+        name: "imex::a_job_of_20_has_a_domain_in_each_rack",
+        body: Body::On(RACKS, |c| sizes(c, &["-N20"], &[10, 10])),
+    },
+    Case {
+        name: "imex::segments_of_12_have_a_domain_each",
+        body: Body::On(RACKS, |c| sizes(c, &["-N24", "--segment=12"], &[12, 12])),
+    },
+    Case { name: "imex::jobs_in_one_rack_have_their_own_domains", body: Body::On(RACKS, side_by_side) },
+    Case { name: "imex::a_job_of_one_tray_has_a_domain_of_one", body: Body::On(SMALL, one_tray) },
+    Case { name: "imex::jobs_that_do_not_hold_a_tray_have_none", body: Body::On(SMALL, no_domain) },
+    Case { name: "imex::settings_can_leave_jobs_without", body: Body::On(SMALL, switched_off) },
+    Case { name: "imex::prolog_and_epilog_can_run_twice_or_alone", body: Body::On(SMALL, repeated) },
+    Case { name: "imex::a_daemon_that_dies_under_a_job", body: Body::On(SMALL, dies_under_a_job) },
+    Case {
+        name: "imex::a_daemon_that_refuses_drains_its_tray",
+        body: Body::Own(SMALL, |s| sick(s, FaultKind::ImexRefuse)),
+    },
+    Case {
+        name: "imex::a_daemon_that_dies_at_once_drains_its_tray",
+        body: Body::Own(SMALL, |s| sick(s, FaultKind::ImexDie)),
+    },
+    Case {
+        name: "imex::another_nvlink_partition_drains_its_tray",
+        body: Body::Own(SMALL, |s| sick(s, FaultKind::WrongClique)),
+    },
+    Case {
+        name: "imex::a_control_tool_that_hangs_drains_its_tray",
+        body: Body::Own(SMALL, |s| sick(s, FaultKind::CtlHang)),
+    },
+];
+
+const SETTINGS: &str = "/etc/slurm-nvlink/imex.toml";
+/// Waits of a few seconds, where the defaults suit hardware.
+const SHORT: &str = "[deadlines]\nready_seconds = 5\npeer_absent_seconds = 1\npeer_lost_seconds = 1\ncontrol_call_seconds = 1\n";
+/// The tray that is at fault.
+const SICK: &str = "r01n03";
+
+/// A job alone on the cluster, with this many trays in each of its domains.
+fn sizes(cluster: &Cluster, options: &[&str], wanted: &[usize]) -> anyhow::Result<()> {
+    let job = start(cluster, options)?;
+    let domains = all_up(cluster, &job)?;
+    let mut sizes: Vec<usize> = domains.iter().map(Vec::len).collect();
+    sizes.sort_unstable();
+    ensure!(sizes == wanted && sizes.iter().sum::<usize>() == job.nodes.len(), "{domains:?}");
+    exactly(cluster, &[&job])?;
+    finish_all(cluster, &[&job])
+}
+
+fn side_by_side(cluster: &Cluster) -> anyhow::Result<()> {
+    let four = start(cluster, &["-N4", "-wr01n[01-04]"])?;
+    let before = records(cluster, &four)?;
+    let two = start(cluster, &["-N2", "-wr01n[05-06]"])?;
+    both_up(cluster, &four, &two)?;
+    finish(cluster, &two)?;
+    cluster.wait_idle(&two.nodes)?;
+    all_up(cluster, &four)?;
+    exactly(cluster, &[&four])?;
+    ensure!(records(cluster, &four)? == before, "the end of a neighbour has changed the job's records");
+
+    let two = start(cluster, &["-N2", "-wr01n[05-06]"])?;
+    let before = records(cluster, &two)?;
+    both_up(cluster, &four, &two)?;
+    finish(cluster, &four)?;
+    cluster.wait_idle(&four.nodes)?;
+    all_up(cluster, &two)?;
+    exactly(cluster, &[&two])?;
+    ensure!(records(cluster, &two)? == before, "the end of a neighbour has changed the job's records");
+    finish_all(cluster, &[&two])
+}
+
+fn both_up(cluster: &Cluster, one: &Running, other: &Running) -> anyhow::Result<()> {
+    for job in [one, other] {
+        let domains = all_up(cluster, job)?;
+        ensure!(domains == [job.nodes.clone()], "{domains:?}");
+    }
+    exactly(cluster, &[one, other])
+}
+
+fn one_tray(cluster: &Cluster) -> anyhow::Result<()> {
+    // Whole by --exclusive, or by holding all GPUs.
+    for (exclusive, options) in [(true, ["-N1", "-wr02n02"].as_slice()), (false, &["-N1", "--gres=gpu:4"])] {
+        let job = if exclusive { start(cluster, options)? } else { shared(cluster, options)? };
+        let domains = all_up(cluster, &job)?;
+        ensure!(domains == [job.nodes.clone()], "{domains:?}");
+        exactly(cluster, &[&job])?;
+        finish_all(cluster, &[&job])?;
+    }
+    Ok(())
+}
+
+fn shared(cluster: &Cluster, options: &[&str]) -> anyhow::Result<Running> {
+    crate::domain::settled(cluster, crate::domain::submit(cluster, options)?)
+}
+
+/// The job runs, its trays have nothing of a domain, and the log says why.
+fn has_none(cluster: &Cluster, job: &Running, why: &str) -> anyhow::Result<()> {
+    exactly(cluster, &[])?;
+    for tray in &job.nodes {
+        let lines = log_lines(cluster, tray, job.id)?;
+        let said = |line: &String| line.contains("outcome=\"nothing-to-do\"") && line.contains(why);
+        ensure!(lines.iter().any(said), "{tray} does not say {why:?}: {lines:?}");
+    }
+    finish_all(cluster, &[job])
+}
+
+fn no_domain(cluster: &Cluster) -> anyhow::Result<()> {
+    let none = "the job has no GPUs on this node";
+    has_none(cluster, &shared(cluster, &["-N2"])?, none)?;
+    has_none(cluster, &shared(cluster, &["-N2", "--gres=gpu:2"])?, "the job shares this node with others")
+}
+
+fn switched_off(cluster: &Cluster) -> anyhow::Result<()> {
+    let texts = [
+        ("mode = \"off\"\n", &["-N2"], "mode is off"),
+        ("single_tray = \"skip\"\n", &["-N1"], "single_tray is skip"),
+    ];
+    let play = || {
+        texts.iter().try_for_each(|(text, options, why)| {
+            let write = |node: &String| cluster.write_file(&Target::node(node), SETTINGS, text);
+            cluster.nodes().iter().try_for_each(write)?;
+            has_none(cluster, &start(cluster, *options)?, why)
+        })
+    };
+    let played = cluster
+        .nodes()
+        .iter()
+        .try_for_each(|node| cluster.tray(node, &["mkdir", "-p", "/etc/slurm-nvlink"]).map(drop))
+        .and_then(|()| play());
+    let remove = |node: &String| cluster.tray(node, &["rm", "-f", SETTINGS]).map(drop);
+    cluster.nodes().iter().try_for_each(remove)?;
+    played
+}
+
+/// Runs a hook on a tray as slurmd would for this job, by hand.
+fn hook(
+    cluster: &Cluster,
+    program: &str,
+    tray: &str,
+    job: u32,
+    nodes: &[String],
+) -> anyhow::Result<Captured> {
+    let variables = [
+        format!("SLURM_JOB_ID={job}"),
+        format!("SLURM_JOB_NODELIST={}", nodes.join(",")),
+        format!("SLURMD_NODENAME={tray}"),
+    ];
+    let fixed = [
+        "SLURM_JOB_UID=1000",
+        "SLURM_JOB_GID=1000",
+        "SLURM_JOB_RESTART_COUNT=0",
+        "SLURM_JOB_EXCLUSIVE=NODE",
+        "SLURM_JOB_GPUS=0,1,2,3",
+        "SLURM_CONF=/run/slurm/conf/slurm.conf",
+    ];
+    let mut argv = vec!["env", "--ignore-environment"];
+    argv.extend(variables.iter().map(String::as_str).chain(fixed));
+    argv.push(program);
+    let captured = cluster.capture(&Target::node(tray), &argv)?;
+    ensure!(captured.status.success(), "{program} on {tray}: {captured:?}");
+    Ok(captured)
+}
+
+/// What must not change on a tray when a hook has nothing to do there.
+fn picture(cluster: &Cluster, job: &Running, tray: &str) -> anyhow::Result<(Vec<String>, u64)> {
+    let channel = cluster.root_of(tray)?.join("dev/nvidia-caps-imex-channels/channel0");
+    Ok((records(cluster, job)?, fs::metadata(channel)?.ino()))
+}
+
+fn repeated(cluster: &Cluster) -> anyhow::Result<()> {
+    const NEVER_BEGUN: u32 = 4_000_000;
+    const EPILOG: &str = "/usr/sbin/imex-epilog";
+    let job = start(cluster, &["-N2", "-wr01n[01-02]"])?;
+    let (tray, idle) = ("r01n02", "r02n04");
+    let before = picture(cluster, &job, tray)?;
+    // An epilog whose prolog never ran, on a tray of another job and on an idle one.
+    for node in [tray, idle] {
+        hook(cluster, EPILOG, node, NEVER_BEGUN, &[node.to_owned()])?;
+    }
+    // The prolog of the running job once more.
+    hook(cluster, "/usr/sbin/imex-prolog", tray, job.id.get(), &job.nodes)?;
+    ensure!(picture(cluster, &job, tray)? == before, "{before:?} became {:?}", picture(cluster, &job, tray)?);
+    all_up(cluster, &job)?;
+    exactly(cluster, &[&job])?;
+    finish_all(cluster, &[&job])?;
+    // Its epilog once more.
+    hook(cluster, EPILOG, tray, job.id.get(), &job.nodes)?;
+    exactly(cluster, &[])
+}
+
+fn dies_under_a_job(cluster: &Cluster) -> anyhow::Result<()> {
+    let job = start(cluster, &["-N4", "-wr01n[01-04]"])?;
+    cluster.fault(SICK, Fault { kind: FaultKind::ImexDie, ms: Some(1_000) }, None)?;
+    let seen = sees_a_dead_member(cluster, &job);
+    cluster.heal(Some(SICK))?;
+    seen?;
+    let now = cluster.job(job.id)?;
+    ensure!(now.state == "RUNNING" && now.restarts == 0, "{now:?}");
+    // Nobody drains for it: the job may not have needed the fabric any more, and the next one has a daemon of its own.
+    finish_all(cluster, &[&job])?;
+    works(cluster)
+}
+
+/// The others stay READY and see that the domain is not UP; the tray itself can tell.
+fn sees_a_dead_member(cluster: &Cluster, job: &Running) -> anyhow::Result<()> {
+    let healthy: Vec<&str> = job.nodes.iter().map(String::as_str).filter(|node| *node != SICK).collect();
+    wait_for("the domain has lost a member", SOON, || {
+        let view = view(cluster, "r01n01", job.id)?;
+        let (status, ready) = view.ready();
+        Ok(if status != "UP" && ready == healthy { Ok(()) } else { Err(format!("{view:?}")) })
+    })?;
+    let status = cluster.tray(SICK, &["imex-prolog", "status"])?;
+    ensure!(status.contains("is gone"), "{status}");
+    Ok(())
+}
+
+/// The next job of the rack has a domain as if nothing had been.
+fn works(cluster: &Cluster) -> anyhow::Result<()> {
+    let job = start(cluster, &["-N4", "-wr01n[01-04]"])?;
+    all_up(cluster, &job)?;
+    exactly(cluster, &[&job])?;
+    finish_all(cluster, &[&job])
+}
+
+/// A job of four trays of which one has a fault.
+fn sick(setup: &Setup, kind: FaultKind) -> anyhow::Result<()> {
+    let name = format!("sick-{}", kind.name());
+    let cluster = setup.builder(&name).file(SETTINGS, SHORT).start()?;
+    one_tray_drains(&cluster, kind).map_err(|error| explained(error, &cluster, &name))
+}
+
+fn one_tray_drains(cluster: &Cluster, kind: FaultKind) -> anyhow::Result<()> {
+    cluster.fault(SICK, Fault::new(kind), None)?;
+    let script = "ls /dev/nvidia-caps-imex-channels > /tmp/began; exec sleep 1000";
+    let options = ["-N4", "-wr01n[01-04]", "--exclusive", "--output=/dev/null"];
+    let id = cluster.submit(&options, script)?;
+    cluster.wait_job(id, "requeued and held", SOON, |job| {
+        job.state == "PENDING" && job.restarts == 1 && job.reason == "JobHeldUser"
+    })?;
+    let healthy: Vec<String> = cluster.nodes().into_iter().filter(|node| node != SICK).collect();
+    cluster.wait_idle(&healthy)?;
+    wait_for("exactly the tray at fault drains", SOON, || {
+        let drained = drained(cluster)?;
+        let wanted = BTreeMap::from([(SICK.to_owned(), "drain Prolog error".to_owned())]);
+        Ok(if drained == wanted { Ok(()) } else { Err(format!("{drained:?}")) })
+    })?;
+    exactly(cluster, &[])?;
+    half_formed(cluster, kind)?;
+    for tray in ["r01n01", "r01n02", SICK, "r01n04"] {
+        let lines = log_lines(cluster, tray, id)?;
+        let closing = lines.iter().find(|line| line.contains(" prolog: ")).context("no closing line")?;
+        let (word, exit) = if tray == SICK { ("outcome=\"fault\"", "exit=1") } else { ("", "exit=0") };
+        ensure!(closing.contains(word) && closing.ends_with(exit), "{tray}: {closing}");
+    }
+    cluster.cancel(id)?;
+    cluster.heal(Some(SICK))?;
+    cluster.ctl(&["scontrol", "update", &format!("nodename={SICK}"), "state=resume"])?;
+    cluster.wait_idle(&cluster.nodes())?;
+    works(cluster)
+}
+
+/// The script must not have begun with a channel while its domain was not whole.
+///
+/// With a control tool that hangs the domain *is* whole: the daemons are all connected, and the other trays, the batch
+/// host among them, see it. There the script may begin, and ends with the tray that cannot know.
+fn half_formed(cluster: &Cluster, kind: FaultKind) -> anyhow::Result<()> {
+    let began = fs::read_to_string(cluster.root_of("r01n01")?.join("tmp/began"));
+    let with_channel = began.as_ref().is_ok_and(|channels| !channels.trim().is_empty());
+    ensure!(kind == FaultKind::CtlHang || !with_channel, "the script began with {began:?}");
+    Ok(())
+}
+
+/// Nodes that take no more jobs, with state and reason.
+fn drained(cluster: &Cluster) -> anyhow::Result<BTreeMap<String, String>> {
+    let text = cluster.ctl(&["sinfo", "--noheader", "--Node", "--states=drain", "--format=%N|%t %E"])?;
+    let lines = text.lines().filter_map(|line| line.trim().split_once('|'));
+    Ok(lines.map(|(node, rest)| (node.to_owned(), rest.to_owned())).collect())
+}
