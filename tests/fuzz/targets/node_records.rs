@@ -1,0 +1,8 @@
+//! The JSON of `scontrol show nodes`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let _ = topology_gen::source::slurm::parse(text);
+});
