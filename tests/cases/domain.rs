@@ -120,7 +120,8 @@ pub(crate) fn all_up(cluster: &Cluster, job: &Running) -> anyhow::Result<Vec<Gro
     for group in &groups {
         for tray in group.iter().take(1).chain(group.last()) {
             let status = cluster.tray(tray, &["imex-prolog", "status"])?;
-            ensure!(status.starts_with(&format!("job {}: ready; ", job.id)), "{tray}: {status}");
+            let ready = format!("job {}: ready;", job.id);
+            ensure!(status.lines().any(|line| line.starts_with(&ready)), "{tray}: {status}");
             // A prolog ends when its own tray is connected to all others, which may be a moment before all answers agree.
             wait_for(&format!("{tray}: the domain of job {} is UP", job.id), SOON, || {
                 let view = view(cluster, tray, job.id)?;

@@ -14,6 +14,7 @@ mod jobs;
 mod leftovers;
 mod placement;
 mod plugin_file;
+mod restarts;
 
 use harness::{Case, Shared};
 use libtest_mimic::Arguments;
@@ -29,6 +30,7 @@ const CASES: &[&[Case]] = &[
     placement::CASES,
     plugin_file::CASES,
     imex::CASES,
+    restarts::CASES,
 ];
 
 fn main() -> ExitCode {
