@@ -12,6 +12,7 @@ mod harness;
 mod imex;
 mod jobs;
 mod leftovers;
+mod live;
 mod placement;
 mod plugin_file;
 mod restarts;
@@ -29,6 +30,7 @@ const CASES: &[&[Case]] = &[
     faults::CASES,
     placement::CASES,
     plugin_file::CASES,
+    live::CASES,
     imex::CASES,
     restarts::CASES,
 ];
