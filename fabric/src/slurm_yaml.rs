@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod emit;
-mod node;
+pub mod node;
 mod read;
 
 use std::fmt;

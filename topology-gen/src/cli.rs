@@ -3,6 +3,7 @@
 //! Data goes to standard output, words to standard error. Exit code 0: done; 1: checked and found problems; 2: could not run.
 #![forbid(unsafe_code)]
 
+mod check;
 mod generate;
 mod probe;
 mod show;
@@ -38,6 +39,8 @@ enum Command {
     Probe(probe::Args),
     /// Group all trays by NVLink partition and write topology.yaml
     Generate(generate::Args),
+    /// Find everything in a topology.yaml that Slurm refuses, dies of, or takes in another sense
+    Check(check::Args),
     /// Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
     Show(show::Args),
 }
@@ -97,6 +100,7 @@ fn run_to_code(
     let done = match &cli.command {
         Command::Probe(args) => probe::run(args, &mut output),
         Command::Generate(args) => generate::run(args, &mut output),
+        Command::Check(args) => check::run(args, &mut output),
         Command::Show(args) => show::run(args, &mut output),
     };
     match done {

@@ -8,7 +8,9 @@
 //! says nothing stays in its last block. The file is replaced as a whole or not at all.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod cli;
+pub mod conf;
 pub mod emit;
 pub mod failure;
 #[cfg(test)]
@@ -16,7 +18,9 @@ mod fixture;
 pub mod natural;
 pub mod plan;
 pub mod reconcile;
+pub mod site;
 pub mod source;
+pub mod version;
 pub mod write;
 
 use std::process::ExitCode;

@@ -12,29 +12,38 @@ const NODES_MAX: usize = 2_000_000;
 
 /// A value and the line where it begins.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) line: usize,
-    pub(super) value: Value,
+pub struct Node {
+    /// From 1.
+    pub line: usize,
+    /// What is there.
+    pub value: Value,
 }
 
+/// What a node of the tree holds.
 #[derive(Debug)]
-pub(super) enum Value {
+pub enum Value {
     /// `~`, `null` or nothing, not quoted.
     Null,
+    /// Any other scalar, as it is written.
     Text(String),
+    /// A sequence.
     List(Vec<Node>),
+    /// A mapping in the order of the file, each key once.
     Map(Vec<(Key, Node)>),
 }
 
+/// A key of a mapping.
 #[derive(Debug)]
-pub(super) struct Key {
-    pub(super) line: usize,
-    pub(super) text: String,
+pub struct Key {
+    /// From 1.
+    pub line: usize,
+    /// As it is written.
+    pub text: String,
 }
 
 impl Node {
     /// What it is, for a message.
-    pub(super) fn found(&self) -> String {
+    pub fn found(&self) -> String {
         match &self.value {
             Value::Null => "nothing".into(),
             Value::Text(text) => {
@@ -53,8 +62,11 @@ enum Open {
     Map(usize, Vec<(Key, Node)>, Option<Key>),
 }
 
-/// Reads one document. A text without a document is [`YamlError::Empty`].
-pub(super) fn read(text: &str) -> Result<Node, YamlError> {
+/// Reads one document.
+///
+/// # Errors
+/// [`YamlError::Empty`] for a text without a document, else what is wrong with the YAML itself.
+pub fn read(text: &str) -> Result<Node, YamlError> {
     if text.len() > TEXT_LEN_MAX {
         return Err(YamlError::TooLarge { line: 1, what: format!("more than {TEXT_LEN_MAX} bytes") });
     }

@@ -75,6 +75,7 @@ fn help_lists_the_commands_and_exit_codes() {
     Commands:
       probe     Read this tray's GPUs through NVML and judge them
       generate  Group all trays by NVLink partition and write topology.yaml
+      check     Find everything in a topology.yaml that Slurm refuses, dies of, or takes in another sense
       show      Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
       help      Print this message or the help of the given subcommand(s)
 
@@ -458,4 +459,33 @@ fn show_prints_the_table_and_draws_the_picture() {
     topology-gen: error: no block topology called "ib"
       topologies in the file: "nvlink"
     "#);
+}
+
+#[test]
+fn check_tells_all_faults_with_place_and_hint() {
+    let site = Site::new(&[rack("n[1-4]", RACK_A)]);
+    site.put(
+        "topology.yaml",
+        "- topology: nvlink\n  block:\n    blocksizes: [4]\n    block_sizes: [4, 12]\n    blocks:\n      - {block: a, nodes: 'n[1-3]'}\n      - {block: a, nodes: n4}\n",
+    );
+    let file = site.path("topology.yaml");
+    let run = topology_gen(&["check", &file, "--nodes-json", &site.path("nodes.json")]);
+    assert_eq!(run.code, 1);
+    insta::assert_snapshot!(run.data.replace(site.dir.path().to_str().unwrap(), "DIR"), @r#"
+    DIR/topology.yaml:3: wrong: Slurm ignores the key "blocksizes" without a word
+      hint: did you mean block_sizes?
+    DIR/topology.yaml:3: note: n4 is in no block of topology "nvlink"
+      hint: fine for nodes whose partitions use another topology; check with --slurm-conf
+    DIR/topology.yaml:4: fatal: block size 12 is not the base size 4 times a power of two up to 2^15
+      hint: each size after the first must be the first one times 2, 4, 8, ...
+    DIR/topology.yaml:4: wrong: base size 4 is larger than the largest block, which has 3 nodes; jobs and segments of 4 nodes can never run
+      hint: use base size 3
+    DIR/topology.yaml:7: fatal: block a comes twice, first in line 6
+      hint: join the two, or rename one
+    "#);
+    assert_eq!(run.words, "topology-gen: 2 fatal, 2 wrong, 1 note: Slurm refuses the file or dies of it\n");
+    site.put("good.yaml", "topology: t\nblock: {block_sizes: [4], blocks: [{block: a, nodes: 'n[1-4]'}]}\n");
+    let run = topology_gen(&["check", &site.path("good.yaml"), "--nodes-json", &site.path("nodes.json")]);
+    assert_eq!((run.code, run.data.as_str(), run.words.as_str()), (0, "", "topology-gen: no findings\n"));
+    assert_eq!(topology_gen(&["check", "/no/such/file"]).code, 2);
 }
