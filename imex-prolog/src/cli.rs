@@ -3,15 +3,17 @@
 
 use crate::config::{ConfigError, Settings};
 use crate::ctl::is_program;
+use crate::health::Ground;
 use crate::job::Environment;
-use crate::lifecycle::{Stored, World};
 use crate::paths::Paths;
-use crate::procfs::Proc;
+use crate::ports::LocalPorts;
 use crate::resolve::system_lookup;
 use crate::run::{Hook, Surroundings, run};
-use crate::secure_fs::Dir;
+use crate::status::TrayStatus;
+use fabric::names::NodeName;
 use std::ffi::OsString;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Exit code of a command that found problems.
@@ -26,8 +28,16 @@ enum Request {
     Help,
     Version,
     CheckConfig,
-    Status,
+    Status(Form),
+    Health,
     Refused(String),
+}
+
+/// For whom the answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
 }
 
 fn parse(hook: Hook, arguments: &[OsString]) -> Request {
@@ -38,7 +48,9 @@ fn parse(hook: Hook, arguments: &[OsString]) -> Request {
         (_, ["--help" | "-h"]) => Request::Help,
         (_, ["--version" | "-V"]) => Request::Version,
         (Hook::Prolog, ["check-config"]) => Request::CheckConfig,
-        (Hook::Prolog, ["status"]) => Request::Status,
+        (Hook::Prolog, ["status"]) => Request::Status(Form::Text),
+        (Hook::Prolog, ["status", "--json"]) => Request::Status(Form::Json),
+        (Hook::Prolog, ["health"]) => Request::Health,
         (_, other) => Request::Refused(other.join(" ")),
     }
 }
@@ -61,7 +73,8 @@ fn help(hook: Hook) -> String {
     let commands = match hook {
         Hook::Prolog => {
             "  imex-prolog check-config    print the effective settings, or every fault in them\n  \
-             imex-prolog status          print what runs on this node for which job\n"
+             imex-prolog status [--json] print what runs on this node for which job\n  \
+             imex-prolog health          say in one line why this node should take no jobs, and exit 1\n"
         }
         Hook::Epilog => "",
     };
@@ -109,6 +122,10 @@ fn check_config(paths: &Paths) -> Answer {
                 }
             }
             let code = if err.is_empty() { 0 } else { PROBLEMS };
+            let ports = LocalPorts::read(&paths.proc_dir);
+            if let Some(words) = ports.and_then(|ports| ports.warning(settings.all_ports())) {
+                let _infallible = writeln!(err, "warning: {words}");
+            }
             Answer { out: settings.to_text(), err, code }
         }
         Err(ConfigError::Faults { path, faults }) => {
@@ -122,69 +139,46 @@ fn check_config(paths: &Paths) -> Answer {
     }
 }
 
-fn status(paths: &Paths) -> Answer {
-    match status_text(paths) {
+fn status(paths: &Paths, form: Form) -> Answer {
+    let settings = Settings::load(&paths.settings).unwrap_or_default();
+    let program = settings.daemon.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let text = TrayStatus::read(paths, program).and_then(|status| match form {
+        Form::Text => Ok(status.to_text()),
+        Form::Json => status.to_json(),
+    });
+    match text {
         Ok(text) => Answer::out(text),
         Err(error) => {
-            let report = fabric::report::Report::of_error(fabric::report::Blame::Node, error.as_ref());
+            let report = fabric::report::Report::of_error(fabric::report::Blame::Node, &error);
             Answer::err(format!("{report}\nhint: run it as root\n"), USAGE)
         }
     }
 }
 
-fn status_text(paths: &Paths) -> Result<String, Box<dyn std::error::Error>> {
-    const NOTHING: &str = "no job has an IMEX domain on this node\n";
-    if !paths.run_dir.exists() {
-        return Ok(NOTHING.to_owned());
+/// The reason on standard output, since that is what slurmd logs; warnings on standard error.
+fn health(ground: &Ground) -> Answer {
+    let health = crate::health::check(ground);
+    let err = health.warnings.iter().map(|line| format!("warning: {line}\n")).collect();
+    match health.reason() {
+        Some(reason) => Answer { out: format!("{reason}\n"), err, code: PROBLEMS },
+        None => Answer { out: format!("ok: {}\n", health.summary.join(", ")), err, code: 0 },
     }
-    let proc = Proc::new(&paths.proc_dir);
-    let owner = crate::daemon::DirectOwner::new(proc.clone(), Dir::open(&paths.run_dir)?);
-    let mut tray = crate::tray::Tray {
-        paths: paths.clone(),
-        state: Dir::open(&paths.run_dir)?,
-        settings: Settings::default(),
-        owner,
-        boot: proc.boot_id()?,
-        budget: crate::deadline::Deadline::after(std::time::Duration::ZERO),
-    };
-    let mut text = String::new();
-    for job in tray.jobs()? {
-        match tray.load(job)? {
-            Stored::Record(record) => {
-                let daemon = match record.daemon {
-                    Some(process) if tray.is_daemon_alive(&record)? => format!("daemon {} runs", process.pid),
-                    Some(process) => format!("daemon {} is gone", process.pid),
-                    None => "no daemon yet".to_owned(),
-                };
-                text.push_str(&describe(&record, &daemon));
-            }
-            Stored::Damaged(why) => text.push_str(&format!("job {job}: record cannot be read: {why}\n")),
-            Stored::FilesOnly => text.push_str(&format!("job {job}: files without a record\n")),
-            Stored::Nothing => {}
-        }
-    }
-    Ok(if text.is_empty() { NOTHING.to_owned() } else { text })
 }
 
-fn describe(record: &crate::record::Record, daemon: &str) -> String {
-    let state = match record.state {
-        crate::record::State::Starting => "starting",
-        crate::record::State::Ready => "ready",
-        crate::record::State::NoDomain => "without a domain, a member was missing",
-        crate::record::State::Stopping => "being taken down",
-    };
-    let channel = record
-        .channel
-        .map_or_else(|| "Slurm's channel".to_owned(), |channel| format!("channel {}", channel.number));
-    let mut text = format!("job {}: {state}; block {}, {daemon}, {channel}\n", record.job, record.block);
-    if let Some(note) = &record.note {
-        text.push_str(&format!("  note: {note}\n"));
+/// slurmd tells the node's name (Slurm 26.05.3 src/slurmd/slurmd/slurmd.c, `run_script_health_check`) and not where its
+/// configuration is; by hand neither is known.
+fn health_ground(paths: Paths) -> Ground {
+    const PLACES: [&str; 2] = ["/run/slurm/conf/slurm.conf", "/etc/slurm/slurm.conf"];
+    let environment = std::env::vars_os().collect::<Environment>();
+    let place = PLACES.iter().map(PathBuf::from).find(|path| path.exists());
+    let host = std::fs::read_to_string(paths.proc_dir.join("sys/kernel/hostname")).ok();
+    let short = host.and_then(|name| NodeName::new(name.trim().split('.').next().unwrap_or_default()).ok());
+    Ground {
+        paths,
+        node: environment.node().or(short),
+        conf: environment.conf().ok().or(place).unwrap_or_else(|| PathBuf::from(PLACES[1])),
+        read_tray: fabric::nvml::read_tray,
     }
-    for (index, member) in record.members.iter().enumerate() {
-        let own = if index == record.own_index { " (this node)" } else { "" };
-        text.push_str(&format!("  member {index}: {} {}{own}\n", member.node, member.address));
-    }
-    text
 }
 
 fn as_slurmd_runs_it(hook: Hook, paths: Paths) -> ExitCode {
@@ -208,7 +202,8 @@ pub fn main(hook: Hook) -> ExitCode {
         Request::Help => Answer::out(help(hook)).print(),
         Request::Version => Answer::out(format!("{} {}\n", name(hook), env!("CARGO_PKG_VERSION"))).print(),
         Request::CheckConfig => check_config(&paths).print(),
-        Request::Status => status(&paths).print(),
+        Request::Status(form) => status(&paths, form).print(),
+        Request::Health => health(&health_ground(paths)).print(),
         Request::Refused(words) => {
             let name = name(hook);
             Answer::err(

@@ -7,6 +7,7 @@
 mod faults;
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
@@ -42,6 +43,8 @@ pub enum ConfigError {
 pub enum Mode {
     /// One IMEX domain for each whole-node job and NVLink partition.
     PerJob,
+    /// One standing IMEX domain of all trays of the NVLink partition, in which jobs are guests; for shared nodes.
+    PerPartition,
     /// Nothing is begun; what was begun before is still ended.
     Off,
 }
@@ -80,7 +83,7 @@ pub enum ChannelPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// What is done for jobs at all.
+    /// What is done for jobs at all, unless `partitions` says otherwise.
     pub mode: Mode,
     /// What is done for a domain of one tray.
     pub single_tray: SingleTray,
@@ -92,6 +95,12 @@ pub struct Settings {
     pub channel: ChannelSettings,
     /// Bounds of every wait.
     pub deadlines: Deadlines,
+    /// The standing domain of mode `per-partition`.
+    pub standing: Standing,
+    /// Metrics for node exporters.
+    pub metrics: Metrics,
+    /// What is done for jobs of a Slurm partition, by its name.
+    pub partitions: BTreeMap<String, Mode>,
 }
 
 /// The IMEX daemon and its control tool.
@@ -106,6 +115,9 @@ pub struct Daemon {
     pub server_port: u16,
     /// Port of the command service; peers must reach it too.
     pub command_port: u16,
+    /// With N above 1 the job id modulo N is added to both ports, so that a tray whose daemon is still ending does not
+    /// meet the next job's; 0 and 1 leave them as they are.
+    pub port_rotation: u16,
     /// Wait for earlier importers.
     pub quorum: Quorum,
     /// IMEX_NODE_DISCONNECTED_GRACE_TIME in seconds; -1 waits for ever.
@@ -126,6 +138,50 @@ pub struct ChannelSettings {
     pub number: u32,
     /// The driver's NVreg_ImexChannelCount.
     pub count: u32,
+}
+
+/// The standing domain. Its ports are not those of jobs: on other trays of the NVLink partition a job may have a domain of its
+/// own, and daemons of two domains that meet refuse each other until they are restarted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Standing {
+    /// Port for peers.
+    pub server_port: u16,
+    /// Port of the command service.
+    pub command_port: u16,
+    /// For a running standing daemon to be READY, in seconds; after that it is started again.
+    pub verify_seconds: u64,
+}
+
+/// Metrics in the text form of Prometheus.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Directory of a node exporter's textfile collector; absent: none are written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+}
+
+/// The two ports of one daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// For peers.
+    pub server: u16,
+    /// For the control tool.
+    pub command: u16,
+}
+
+impl Daemon {
+    /// The ports of a job's daemon, the same on all its trays.
+    #[must_use]
+    pub fn ports_for(&self, job: u32) -> Ports {
+        let offset = u16::try_from(job % u32::from(self.port_rotation.max(1))).unwrap_or(0);
+        // Within the range: `Settings::parse`.
+        Ports {
+            server: self.server_port.saturating_add(offset),
+            command: self.command_port.saturating_add(offset),
+        }
+    }
 }
 
 /// Bounds, all in whole seconds.
@@ -160,7 +216,16 @@ impl Default for Settings {
             daemon: Daemon::default(),
             channel: ChannelSettings::default(),
             deadlines: Deadlines::default(),
+            standing: Standing::default(),
+            metrics: Metrics::default(),
+            partitions: BTreeMap::new(),
         }
+    }
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Self { server_port: 50_010, command_port: 50_015, verify_seconds: 15 }
     }
 }
 
@@ -171,6 +236,7 @@ impl Default for Daemon {
             control: PathBuf::from("/usr/bin/nvidia-imex-ctl"),
             server_port: 50_000,
             command_port: 50_005,
+            port_rotation: 0,
             quorum: Quorum::Recovery,
             disconnect_grace_seconds: -1,
             log_level: 4,
@@ -254,6 +320,41 @@ impl Settings {
         faults::parse(text)
     }
 
+    /// What is done for jobs of this Slurm partition.
+    #[must_use]
+    pub fn mode_for(&self, partition: Option<&str>) -> Mode {
+        partition.and_then(|name| self.partitions.get(name)).copied().unwrap_or(self.mode)
+    }
+
+    /// Whether some job may get a mode of which `wanted` says yes.
+    #[must_use]
+    pub fn uses(&self, wanted: impl Fn(Mode) -> bool) -> bool {
+        wanted(self.mode) || self.partitions.values().any(|mode| wanted(*mode))
+    }
+
+    /// Number of GPUs that each tray must have, if that is set.
+    #[must_use]
+    pub fn expected_gpus(&self) -> Option<u32> {
+        Some(self.gpus_per_tray).filter(|gpus| *gpus > 0)
+    }
+
+    /// Every port that some daemon may use.
+    #[must_use]
+    pub fn all_ports(&self) -> Vec<u16> {
+        let mut ports = Vec::new();
+        if self.uses(|mode| mode == Mode::PerJob) {
+            for offset in 0..u32::from(self.daemon.port_rotation.max(1)) {
+                let Ports { server, command } = self.daemon.ports_for(offset);
+                ports.extend([server, command]);
+            }
+        }
+        if self.uses(|mode| mode == Mode::PerPartition) {
+            ports.extend([self.standing.server_port, self.standing.command_port]);
+        }
+        ports.sort_unstable();
+        ports
+    }
+
     /// The settings as a complete settings file.
     #[must_use]
     pub fn to_text(&self) -> String {
@@ -278,6 +379,26 @@ mod tests {
         let settings = Settings::parse("mode = \"off\"\n[daemon]\nserver_port = 51000\n").unwrap();
         assert_eq!((settings.mode, settings.daemon.server_port), (Mode::Off, 51_000));
         assert_eq!(settings.daemon.command_port, 50_005);
+    }
+
+    #[test]
+    fn a_slurm_partition_can_have_a_mode_of_its_own() {
+        let settings =
+            Settings::parse("[partitions]\nshared = \"per-partition\"\ndebug = \"off\"\n").unwrap();
+        let modes = [Some("shared"), Some("debug"), Some("other"), None].map(|name| settings.mode_for(name));
+        assert_eq!(modes, [Mode::PerPartition, Mode::Off, Mode::PerJob, Mode::PerJob]);
+        assert_eq!(settings.all_ports(), [50_000, 50_005, 50_010, 50_015]);
+        assert_eq!(Settings::parse(&settings.to_text()), Ok(settings));
+    }
+
+    #[test]
+    fn rotated_ports_never_meet() {
+        let settings = Settings::parse("[daemon]\nport_rotation = 5\n").unwrap();
+        let ports = settings.daemon.ports_for(13);
+        assert_eq!((ports.server, ports.command), (50_003, 50_008));
+        let mut all = settings.all_ports();
+        all.dedup();
+        assert_eq!(all.len(), 10);
     }
 
     #[test]

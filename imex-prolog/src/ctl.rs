@@ -4,19 +4,14 @@
 //! likes. Anything that is not clearly "connected" is not connected.
 #![forbid(unsafe_code)]
 
+use crate::call::{Answer, Call};
 use crate::deadline::Deadline;
-use crate::wait::readable;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use thiserror::Error;
 
-/// Most that is read from one call, in bytes. A matrix of n trays has n x n entries of about 80 bytes: enough for 576
-/// trays twice over.
-const OUTPUT_MAX: usize = 64 << 20;
 /// Longest piece of foreign text in a message.
 const QUOTE_MAX: usize = 200;
 
@@ -121,7 +116,7 @@ impl Ctl {
         match word {
             "READY" if answer.success => Ok(OwnState::Ready),
             _ if word != "READY" && STATES.contains(&word) => Ok(OwnState::Other(word.to_owned())),
-            _ => Err(answer.refused(self, "-q")),
+            _ => Err(self.refused(&answer, "-q")),
         }
     }
 
@@ -132,104 +127,24 @@ impl Ctl {
     pub fn own_row(&self, own: usize, count: usize, deadline: Deadline) -> Result<OwnRow, CtlError> {
         let answer = self.call("-N", &["-N", "-j"], deadline)?;
         let row = if answer.success { parse_row(&answer.text, own, count) } else { None };
-        row.ok_or_else(|| answer.refused(self, "-N"))
+        row.ok_or_else(|| self.refused(&answer, "-N"))
     }
 
     fn call(&self, option: &'static str, options: &[&str], deadline: Deadline) -> Result<Answer, CtlError> {
         let fault = |source| CtlError::Run { program: self.program.clone(), source };
         let millis = deadline.remaining().as_millis();
-        let (mut reader, writer) = io::pipe().map_err(fault)?;
-        let mut command = Command::new(&self.program);
-        command
-            .arg("-c")
-            .arg(&self.config)
-            .args(options)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone().map_err(fault)?)
-            .stderr(writer);
-        let mut child = command.spawn().map_err(fault)?;
-        // The command still holds the pipe's other end.
-        drop(command);
-        let answer = collect(&mut child, &mut reader, deadline);
-        match answer {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => {
-                end(&mut child);
-                Err(CtlError::Hung { program: self.program.clone(), option, millis })
-            }
-            Err(source) => {
-                end(&mut child);
-                Err(fault(source))
-            }
-        }
+        let arguments = [OsStr::new("-c"), self.config.as_os_str()];
+        let call = Call::start(&self.program, arguments.into_iter().chain(options.iter().map(OsStr::new)));
+        let answer = call.and_then(|call| call.finish(deadline)).map_err(fault)?;
+        answer.ok_or_else(|| CtlError::Hung { program: self.program.clone(), option, millis })
     }
-}
 
-/// What a call gave.
-struct Answer {
-    text: String,
-    success: bool,
-    status: String,
-}
-
-impl Answer {
-    fn refused(&self, ctl: &Ctl, option: &'static str) -> CtlError {
+    fn refused(&self, answer: &Answer, option: &'static str) -> CtlError {
         CtlError::Answer {
-            program: ctl.program.clone(),
+            program: self.program.clone(),
             option,
-            status: self.status.clone(),
-            quote: quote(&self.text),
-        }
-    }
-}
-
-/// Reads until the tool has ended; `None` when the deadline comes first or the output has no end.
-///
-/// Its end counts and not that of its output: a program that it left behind may hold the pipe.
-fn collect(child: &mut Child, reader: &mut io::PipeReader, deadline: Deadline) -> io::Result<Option<Answer>> {
-    let pid = Pid::from_raw(child.id().cast_signed()).ok_or_else(|| io::Error::other("no process id"))?;
-    let ended = pidfd_open(pid, PidfdFlags::empty())?;
-    let mut bytes = Vec::new();
-    let mut open = true;
-    while bytes.len() <= OUTPUT_MAX {
-        let [has_ended, has_output] = if open {
-            readable([ended.as_fd(), reader.as_fd()], deadline)?
-        } else {
-            let [has_ended] = readable([ended.as_fd()], deadline)?;
-            [has_ended, false]
-        };
-        if has_output {
-            let mut piece = [0; 16 << 10];
-            let length = reader.read(&mut piece)?;
-            open = length > 0;
-            bytes.extend(piece.iter().take(length));
-        } else if has_ended {
-            let status = child.wait()?;
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            return Ok(Some(Answer { text, success: status.success(), status: status.to_string() }));
-        } else {
-            return Ok(None);
-        }
-        if deadline.has_passed() {
-            return Ok(None);
-        }
-    }
-    Ok(None)
-}
-
-/// Ends a tool that hangs. It is our child and not collected, so its id is still its own.
-fn end(child: &mut Child) {
-    if child.kill().is_ok() {
-        // After SIGKILL the wait is short unless the kernel holds the process; it is then collected when we end.
-        let deadline = Deadline::after(std::time::Duration::from_millis(200));
-        let mut pauses = crate::deadline::Pauses::new(
-            std::time::Duration::from_millis(1),
-            std::time::Duration::from_millis(20),
-        );
-        while matches!(child.try_wait(), Ok(None)) && !deadline.has_passed() {
-            pauses.pause(deadline);
+            status: answer.status.clone(),
+            quote: quote(&answer.text),
         }
     }
 }

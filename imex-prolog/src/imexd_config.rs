@@ -4,7 +4,7 @@
 //! between builds, so that a job's domain depends on nothing in `/etc/nvidia-imex`.
 #![forbid(unsafe_code)]
 
-use crate::config::{Daemon, Quorum};
+use crate::config::{Daemon, Ports, Quorum};
 use crate::record::Member;
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -34,7 +34,7 @@ pub fn nodes_text(members: &[Member]) -> String {
 /// The command service listens on the tray's own address: on the loopback address alone `-q` works but the peers'
 /// `-N` does not (DRA driver PR 538), and on all interfaces it would be open to networks that need it not.
 #[must_use]
-pub fn config_text(daemon: &Daemon, own: IpAddr, nodes_file: &Path, log_file: &Path) -> String {
+pub fn config_text(daemon: &Daemon, ports: Ports, own: IpAddr, nodes_file: &Path, log_file: &Path) -> String {
     let quorum = match daemon.quorum {
         Quorum::None => "NONE",
         Quorum::Recovery => "RECOVERY",
@@ -49,18 +49,18 @@ pub fn config_text(daemon: &Daemon, own: IpAddr, nodes_file: &Path, log_file: &P
         ("LOG_USE_SYSLOG", "0".to_owned()),
         ("DAEMONIZE", "0".to_owned()),
         ("BIND_INTERFACE_IP", own.to_string()),
-        ("SERVER_PORT", daemon.server_port.to_string()),
+        ("SERVER_PORT", ports.server.to_string()),
         ("IMEX_NODE_CONFIG_FILE", nodes_file.display().to_string()),
         ("IMEX_WAIT_FOR_QUORUM", quorum.to_owned()),
         ("IMEX_ENABLE_AUTH_ENCRYPTION", "0".to_owned()),
         ("IMEX_CMD_ENABLED", "1".to_owned()),
         ("IMEX_CMD_BIND_INTERFACE_IP", own.to_string()),
-        ("IMEX_CMD_PORT", daemon.command_port.to_string()),
+        ("IMEX_CMD_PORT", ports.command.to_string()),
         ("IMEX_CMD_UNIX_DOMAIN_PATH", String::new()),
         ("IMEX_NODE_DISCONNECTED_GRACE_TIME", daemon.disconnect_grace_seconds.to_string()),
         ("NETWORK_INTERFACE", String::new()),
     ];
-    let mut text = String::from("# Written by imex-prolog for one job; removed by imex-epilog.\n");
+    let mut text = String::from("# Written by imex-prolog, which also removes it.\n");
     for (key, value) in pairs {
         // Writing to a String cannot fail.
         let _infallible = writeln!(text, "{key}={value}");
@@ -86,13 +86,14 @@ mod tests {
     fn the_configuration_is_complete() {
         let text = config_text(
             &Daemon::default(),
+            Daemon::default().ports_for(7),
             "10.75.1.2".parse().unwrap(),
             Path::new("/run/x/nodes.cfg"),
             Path::new("/var/log/x.log"),
         );
         assert_eq!(
             text,
-            "# Written by imex-prolog for one job; removed by imex-epilog.\n\
+            "# Written by imex-prolog, which also removes it.\n\
              LOG_LEVEL=4\nLOG_FILE_NAME=/var/log/x.log\nSTATS_FILE_NAME=/var/log/x.log\nLOG_APPEND_TO_LOG=1\n\
              LOG_FILE_MAX_SIZE=64\nLOG_MAX_ROTATE_COUNT=1\nLOG_USE_SYSLOG=0\nDAEMONIZE=0\nBIND_INTERFACE_IP=10.75.1.2\n\
              SERVER_PORT=50000\nIMEX_NODE_CONFIG_FILE=/run/x/nodes.cfg\nIMEX_WAIT_FOR_QUORUM=RECOVERY\n\

@@ -6,12 +6,15 @@
 //! program; [`verdict`] decides what slurmd is told.
 #![deny(unsafe_code)]
 
+pub mod call;
 pub mod channel;
 pub mod cli;
 pub mod config;
 pub mod ctl;
 pub mod daemon;
 pub mod deadline;
+pub mod fit;
+pub mod health;
 pub mod imexd_config;
 pub mod job;
 pub mod lifecycle;
@@ -20,6 +23,7 @@ pub mod log;
 pub mod mark;
 pub mod members;
 pub mod paths;
+pub mod ports;
 pub mod procfs;
 pub mod readiness;
 pub mod record;
@@ -27,8 +31,10 @@ pub mod resolve;
 pub mod run;
 pub mod secure_fs;
 pub mod slurm_conf;
+pub mod status;
 #[expect(unsafe_code, reason = "a hook between fork and exec, and a system call without a safe interface")]
 pub mod sys;
 pub mod tray;
 pub mod verdict;
+pub mod version;
 pub mod wait;

@@ -101,12 +101,20 @@ impl Proc {
     /// # Errors
     /// [`ProcError`] when it cannot be read.
     pub fn my_start(&self) -> Result<Started, ProcError> {
+        let nanos = self.now_nanos()?;
+        Ok(Started { ticks: self.myself()?.started, nanos })
+    }
+
+    /// Nanoseconds since boot.
+    ///
+    /// # Errors
+    /// [`ProcError`] when the clock cannot be read.
+    pub fn now_nanos(&self) -> Result<u64, ProcError> {
         let clock = ClockId::CLOCK_BOOTTIME.now().map_err(|error| ProcError::Read {
             path: PathBuf::from("the boot clock"),
             source: error.into(),
         })?;
-        let nanos = u64::try_from(Duration::from(clock).as_nanos()).unwrap_or(u64::MAX);
-        Ok(Started { ticks: self.myself()?.started, nanos })
+        Ok(u64::try_from(Duration::from(clock).as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// The process that has this id now; `None` when there is none or it has ended and only waits to be collected.

@@ -58,6 +58,19 @@ pub enum State {
     Stopping,
 }
 
+/// Whose domain a record is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// The job's own, which begins and ends with it.
+    #[default]
+    Own,
+    /// The standing one of this NVLink partition, in which the job is a guest: it has a channel but no daemon.
+    Guest,
+    /// The standing one itself; the job is the one that had it started.
+    Standing,
+}
+
 /// One tray of the domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,6 +99,9 @@ pub struct Channel {
 pub struct Record {
     /// The job.
     pub job: JobId,
+    /// Whose domain this is about.
+    #[serde(default)]
+    pub kind: Kind,
     /// How often Slurm had restarted the job, when the prolog was told.
     pub restarts: Option<u32>,
     /// Boot in which this was written; process ids of another boot mean nothing.
@@ -109,6 +125,15 @@ pub struct Record {
 }
 
 impl Record {
+    /// Name of its file.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        match self.kind {
+            Kind::Standing => STANDING_FILE.to_owned(),
+            Kind::Own | Kind::Guest => file_name(self.job),
+        }
+    }
+
     /// The file's bytes.
     ///
     /// # Errors
@@ -151,6 +176,9 @@ fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
+/// File name of the record of the standing domain.
+pub const STANDING_FILE: &str = "standing.record";
+
 /// File name of a job's record.
 #[must_use]
 pub fn file_name(job: JobId) -> String {
@@ -173,6 +201,7 @@ pub(crate) mod tests {
     pub(crate) fn sample() -> Record {
         Record {
             job: "1234".parse().unwrap(),
+            kind: Kind::Own,
             restarts: Some(1),
             boot: "7e1c0f5a-9d3b-4e52-8f01-2a6b5c4d3e2f".to_owned(),
             prolog_started: Started { ticks: 123_456, nanos: 1_234_560_000_001 },

@@ -4,7 +4,7 @@
 mod probe;
 
 use crate::channel::{self, ChannelError};
-use crate::config::Settings;
+use crate::config::{Ports, Settings};
 use crate::ctl::Ctl;
 use crate::daemon::{DaemonError, DaemonOwner, DaemonSpec, Ended};
 use crate::deadline::{Deadline, Pauses};
@@ -14,7 +14,7 @@ use crate::mark::Mark;
 use crate::paths::Paths;
 use crate::procfs::{Process, Started};
 use crate::readiness::{Patience, Readiness, wait_ready};
-use crate::record::{self, Record, RecordError};
+use crate::record::{self, Kind, Record, RecordError};
 use crate::secure_fs::{Dir, FsError};
 use fabric::names::JobId;
 use std::collections::BTreeSet;
@@ -121,16 +121,44 @@ fn dir_name(job: JobId) -> String {
     format!("job-{job}")
 }
 
-/// File name of a job's daemon log in the log directory.
+/// Directory of the standing domain's files in the state directory.
+const STANDING_DIR: &str = "standing";
+
+/// Directory of a record's files in the state directory.
+fn dir_of(record: &Record) -> String {
+    if record.kind == Kind::Standing { STANDING_DIR.to_owned() } else { dir_name(record.job) }
+}
+
+/// File name of a daemon's log in the log directory.
 #[must_use]
-pub fn log_name(job: JobId) -> String {
-    format!("imexd-job-{job}.log")
+pub fn log_name(kind: Kind, job: JobId) -> String {
+    match kind {
+        Kind::Own => format!("imexd-job-{job}.log"),
+        // A guest's daemon is the standing one.
+        Kind::Guest | Kind::Standing => "imexd-standing.log".to_owned(),
+    }
 }
 
 impl<O: DaemonOwner> Tray<O> {
     /// The configuration file by which a job's daemon is known.
     fn config_path(&self, job: JobId) -> PathBuf {
         self.paths.run_dir.join(dir_name(job)).join(CONFIG_FILE)
+    }
+
+    /// The configuration file of a record's daemon.
+    fn config_of(&self, record: &Record) -> PathBuf {
+        self.paths.run_dir.join(dir_of(record)).join(CONFIG_FILE)
+    }
+
+    /// The ports of a record's daemon.
+    fn ports_of(&self, record: &Record) -> Ports {
+        let standing = &self.settings.standing;
+        match record.kind {
+            Kind::Own => self.settings.daemon.ports_for(record.job.get()),
+            Kind::Guest | Kind::Standing => {
+                Ports { server: standing.server_port, command: standing.command_port }
+            }
+        }
     }
 
     fn state_fault(&self, job: JobId) -> impl Fn(FsError) -> TrayError + use<O> {
@@ -232,7 +260,7 @@ impl<O: DaemonOwner> World for Tray<O> {
     fn save(&mut self, record: &Record) -> Result<(), TrayError> {
         let job = record.job;
         let bytes = record.encode().map_err(|source| TrayError::Encode { job, source })?;
-        self.state.write_atomic(&record::file_name(job), &bytes, 0o600).map_err(self.state_fault(job))
+        self.state.write_atomic(&record.file_name(), &bytes, 0o600).map_err(self.state_fault(job))
     }
 
     fn erase(&mut self, job: JobId) -> Result<(), TrayError> {
@@ -245,10 +273,11 @@ impl<O: DaemonOwner> World for Tray<O> {
     fn make_files(&mut self, record: &Record) -> Result<(), TrayError> {
         let job = record.job;
         let fault = self.state_fault(job);
-        let dir = self.state.subdir(&dir_name(job), 0o700).map_err(&fault)?;
+        let dir = self.state.subdir(&dir_of(record), 0o700).map_err(&fault)?;
         let nodes = dir.path().join(NODES_FILE);
-        let log = self.paths.log_dir.join(log_name(job));
-        let config = config_text(&self.settings.daemon, Self::own_address(record)?, &nodes, &log);
+        let log = self.paths.log_dir.join(log_name(record.kind, job));
+        let (daemon, own) = (&self.settings.daemon, Self::own_address(record)?);
+        let config = config_text(daemon, self.ports_of(record), own, &nodes, &log);
         dir.write_atomic(NODES_FILE, nodes_text(&record.members).as_bytes(), 0o600).map_err(&fault)?;
         dir.write_atomic(CONFIG_FILE, config.as_bytes(), 0o600).map_err(&fault)
     }
@@ -260,10 +289,11 @@ impl<O: DaemonOwner> World for Tray<O> {
     fn start_daemon(&mut self, record: &Record) -> Result<Process, TrayError> {
         let job = record.job;
         let address = Self::own_address(record)?;
-        self.check_port(address, self.settings.daemon.server_port)?;
-        self.check_port(address, self.settings.daemon.command_port)?;
+        let ports = self.ports_of(record);
+        self.check_port(address, ports.server)?;
+        self.check_port(address, ports.command)?;
         self.prune_logs();
-        let (config, log_name) = (self.config_path(job), log_name(job));
+        let (config, log_name) = (self.config_of(record), log_name(record.kind, job));
         let spec =
             DaemonSpec { program: &self.settings.daemon.program, config: &config, log_name: &log_name };
         let process = self.owner.start(&spec).map_err(|source| TrayError::Daemon { job, source })?;
@@ -281,7 +311,7 @@ impl<O: DaemonOwner> World for Tray<O> {
 
     fn wait_ready(&mut self, record: &Record) -> Readiness {
         let deadlines = &self.settings.deadlines;
-        let ctl = Ctl { program: self.settings.daemon.control.clone(), config: self.config_path(record.job) };
+        let ctl = Ctl { program: self.settings.daemon.control.clone(), config: self.config_of(record) };
         let patience = Patience {
             lost: Duration::from_secs(deadlines.peer_lost_seconds),
             absent: Duration::from_secs(deadlines.peer_absent_seconds),

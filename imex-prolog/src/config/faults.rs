@@ -71,6 +71,45 @@ fn value_faults(settings: &Settings) -> Vec<String> {
     demand(daemon.disconnect_grace_seconds >= -1, "daemon.disconnect_grace_seconds: below -1".to_owned());
     demand(daemon.log_level <= 4, format!("daemon.log_level: {} is above 4", daemon.log_level));
 
+    let rotation = daemon.port_rotation.max(1);
+    demand(
+        daemon.server_port.max(daemon.command_port).checked_add(rotation - 1).is_some(),
+        format!("daemon.port_rotation: {rotation} leads beyond port 65535"),
+    );
+    let distance = daemon.server_port.abs_diff(daemon.command_port);
+    demand(
+        distance == 0 || distance >= rotation,
+        format!(
+            "daemon.port_rotation: {rotation} is more than daemon.server_port and daemon.command_port are apart"
+        ),
+    );
+    let standing = &settings.standing;
+    for (key, port) in [("server_port", standing.server_port), ("command_port", standing.command_port)] {
+        let jobs = [daemon.server_port, daemon.command_port];
+        let taken = |first: u16| (first..=first.saturating_add(rotation - 1)).contains(&port);
+        demand(port != 0, format!("standing.{key}: 0 is not a port"));
+        demand(
+            !jobs.into_iter().any(taken),
+            format!("standing.{key}: {port} is a port of the jobs' daemons"),
+        );
+    }
+    demand(
+        standing.server_port != standing.command_port,
+        format!("standing.command_port: {} is already standing.server_port", standing.command_port),
+    );
+    if let Some(directory) = &settings.metrics.directory {
+        demand(
+            is_plain(directory),
+            format!("metrics.directory: {} is not an absolute path without \"..\"", directory.display()),
+        );
+    }
+    for name in settings.partitions.keys() {
+        demand(
+            fabric::names::NodeName::new(name.as_str()).is_ok(),
+            format!("partitions.{name:?}: not the name of a Slurm partition"),
+        );
+    }
+
     let channel = &settings.channel;
     demand(
         (1..=CHANNELS_MAX).contains(&channel.count),
@@ -86,6 +125,10 @@ fn value_faults(settings: &Settings) -> Vec<String> {
     );
 
     let d = &settings.deadlines;
+    demand(
+        (1..=SECONDS_MAX).contains(&standing.verify_seconds),
+        format!("standing.verify_seconds: {} is not from 1 to {SECONDS_MAX}", standing.verify_seconds),
+    );
     for (key, seconds) in [
         ("ready_seconds", d.ready_seconds),
         ("resolve_seconds", d.resolve_seconds),
@@ -122,7 +165,10 @@ mod tests {
         let faults = parse(text).unwrap_err();
         let keys: Vec<&str> = faults.iter().filter_map(|fault| fault.split(':').next()).collect();
         assert_eq!(keys, ["daemon.program", "daemon.server_port", "deadlines.stop_seconds", "mode", "ports"]);
-        assert_eq!(faults[3], "mode: unknown variant `sometimes`, expected `per-job` or `off`");
+        assert_eq!(
+            faults[3],
+            "mode: unknown variant `sometimes`, expected one of `per-job`, `per-partition`, `off`"
+        );
     }
 
     #[test]
@@ -138,6 +184,22 @@ mod tests {
                 "daemon.log_level: 9 is above 4",
                 "channel.number: 9 is not below channel.count 9",
                 "deadlines.control_call_seconds: must be shorter than deadlines.ready_seconds",
+            ]
+        );
+    }
+
+    #[test]
+    fn ports_of_jobs_and_of_the_standing_domain_are_kept_apart() {
+        let text = "[daemon]\nport_rotation = 6\n[standing]\nserver_port = 50007\ncommand_port = 0\n[metrics]\ndirectory = \"x\"\n\
+                    [partitions]\n\"a b\" = \"off\"\n";
+        assert_eq!(
+            parse(text).unwrap_err(),
+            [
+                "daemon.port_rotation: 6 is more than daemon.server_port and daemon.command_port are apart",
+                "standing.server_port: 50007 is a port of the jobs' daemons",
+                "standing.command_port: 0 is not a port",
+                "metrics.directory: x is not an absolute path without \"..\"",
+                "partitions.\"a b\": not the name of a Slurm partition",
             ]
         );
     }

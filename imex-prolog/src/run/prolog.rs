@@ -5,19 +5,19 @@ use super::{Ground, Summary, Surroundings, budget};
 use crate::channel;
 use crate::config::{Mode, Settings, SingleTray};
 use crate::deadline::{Deadline, Pauses};
+use crate::fit::{Fit, fit, is_named_after_fabric};
 use crate::job::{JobContext, Sharing};
 use crate::lifecycle::begin;
 use crate::lock::TrayLock;
 use crate::members::{Members, block_of, load_topologies, members};
 use crate::paths::Paths;
 use crate::procfs::Proc;
-use crate::record::{Channel, Member, Record, State};
+use crate::record::{Channel, Kind, Member, Record, State};
 use crate::resolve::resolve;
 use crate::slurm_conf::SlurmConf;
 use crate::tray::log_name;
 use crate::verdict::{Domain, Outcome, of_begin, of_lock};
-use fabric::identity::{DomainId, FabricId, PartitionId};
-use fabric::names::{BlockName, JobId};
+use fabric::names::BlockName;
 use fabric::nvml::NvmlError;
 use fabric::reading::{TrayReading, Verdict};
 use fabric::report::{Blame, Report};
@@ -82,6 +82,7 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
     let ground = Ground::prepare(&around.paths, started)?;
     let record = Record {
         job: job.id,
+        kind: Kind::Own,
         restarts: job.restarts,
         boot: ground.boot.clone(),
         prolog_started: ground.started,
@@ -155,25 +156,15 @@ fn check_fabric(
             "the job shares this node with others: one IMEX daemon serves a whole node, so it gets none";
         return Err(Outcome::Nothing(words.to_owned()));
     }
-    match reading.judge(expected(settings)) {
-        Verdict::Member { id, warnings, .. } => {
+    match fit(&reading, settings.expected_gpus(), &block.name) {
+        Fit::Fits { id, warnings } => {
             for warning in warnings {
                 tracing::warn!(job = %job.id, nvlink_partition = %id, "{warning}");
             }
-            match block.name.names_fabric(&id) {
-                Some(false) => Err(Outcome::Refused(wrong_block(&block.name, &id))),
-                Some(true) | None => Ok(()),
-            }
+            Ok(())
         }
-        Verdict::NoFabric { why } if is_named_after_fabric(&block.name) => Err(Outcome::Refused(
-            Report::new(Blame::Node, format!("this node is in block {} but has no multi-node NVLink: {why}", block.name))
-                .with_hint("look at the Fabric section of nvidia-smi -q; if the node was moved, run topology-gen generate again"),
-        )),
-        Verdict::NoFabric { why } => Err(Outcome::Nothing(format!("no multi-node NVLink: {why}"))),
-        Verdict::Rejected { why } => Err(Outcome::Refused(
-            Report::new(Blame::Node, format!("this node's NVLink fabric cannot be used: {why}"))
-                .with_hint("look at the Fabric section of nvidia-smi -q and at the NVLink fabric manager"),
-        )),
+        Fit::NoFabric(why) => Err(Outcome::Nothing(format!("no multi-node NVLink: {why}"))),
+        Fit::Unfit(report) => Err(Outcome::Refused(report)),
     }
 }
 
@@ -186,16 +177,12 @@ fn read_settled(
     let mut pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(1));
     loop {
         let reading = (around.read_tray)()?;
-        let rejected = matches!(reading.judge(expected(settings)), Verdict::Rejected { .. });
+        let rejected = matches!(reading.judge(settings.expected_gpus()), Verdict::Rejected { .. });
         if !(rejected && reading.is_pending()) || limit.has_passed() {
             return Ok(reading);
         }
         pauses.pause(limit);
     }
-}
-
-fn expected(settings: &Settings) -> Option<u32> {
-    Some(settings.gpus_per_tray).filter(|gpus| *gpus > 0)
 }
 
 /// NVML that cannot be read is a fault of a tray that should have it: one in a block named after a fabric.
@@ -206,22 +193,6 @@ fn nvml_fault(error: &NvmlError, job: &JobContext, block: &BlockName) -> Outcome
         return Outcome::Nothing(format!("GPUs cannot be read: {}", report.to_string().replace('\n', ";")));
     }
     Outcome::refused(Blame::Node, error, error.hint())
-}
-
-fn is_named_after_fabric(block: &BlockName) -> bool {
-    let any = FabricId { domain: DomainId([0; 16]), partition: PartitionId(0) };
-    block.names_fabric(&any).is_some()
-}
-
-fn wrong_block(block: &BlockName, id: &FabricId) -> Report {
-    Report::new(
-        Blame::Node,
-        format!("this node is in block {block}, but its GPUs are in another NVLink partition"),
-    )
-    .with_detail(format!("NVML: {id}, whose block would be {}", BlockName::for_fabric(id)))
-    .with_hint(
-        "if the NVLink partitions were changed, run topology-gen generate; if not, reset the GPUs or reboot",
-    )
 }
 
 /// The job's channel; none where Slurm makes them. The driver's device class is looked for before anything is begun.
@@ -264,7 +235,7 @@ fn bring_up(
         "beginning the domain"
     );
     let result = begin(&mut tray, record);
-    let log_tail = log_tail(paths, job);
+    let log_tail = log_tail(paths, &log_name(Kind::Own, job));
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let strangers = strangers(&proc, name, paths);
     Ok(of_begin(result, Domain { members: &members, log_tail: &log_tail, strangers: &strangers }))
@@ -292,10 +263,10 @@ fn strangers(proc: &Proc, program: &str, paths: &Paths) -> Vec<String> {
 }
 
 /// The last lines of the daemon's log.
-fn log_tail(paths: &Paths, job: JobId) -> Vec<String> {
+fn log_tail(paths: &Paths, name: &str) -> Vec<String> {
     use std::io::{Read, Seek, SeekFrom};
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(paths.log_dir.join(log_name(job)))?;
+        let mut file = std::fs::File::open(paths.log_dir.join(name))?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
         let mut bytes = Vec::new();

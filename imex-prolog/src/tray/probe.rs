@@ -75,7 +75,7 @@ impl<O: DaemonOwner> Probe for TrayProbe<'_, O> {
 
     fn is_listening(&mut self, index: usize) -> bool {
         let Some(member) = self.record.members.get(index) else { return false };
-        let address = SocketAddr::new(member.address, self.tray.settings.daemon.server_port);
+        let address = SocketAddr::new(member.address, self.tray.ports_of(self.record).server);
         let limit = KNOCK.min(self.tray.budget.remaining());
         !limit.is_zero() && TcpStream::connect_timeout(&address, limit).is_ok()
     }
