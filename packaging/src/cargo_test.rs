@@ -44,7 +44,8 @@ pub(crate) fn count(command: &mut Command, arguments: &[&str], log: &Path) -> Re
     for name in &tally.failures {
         output.push_str(&format!("  {name}\n"));
     }
-    Ok(Outcome { passed: tally.passed, failed: tally.failed, skipped: tally.skipped, output })
+    let Tally { passed, failed, skipped, remarks, .. } = tally;
+    Ok(Outcome { passed, failed, skipped, remarks, output })
 }
 
 /// What is worth showing of a failure: not what went well, and of the rest the last lines.

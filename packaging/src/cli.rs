@@ -2,13 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tests::cli::ClusterCommand;
 
 use crate::workspace::Workspace;
-use crate::{artifacts, cross, demo, setup, test};
+use crate::{artifacts, cross, demo, fuzz, install, setup, test};
 
 /// Set up, build, test and demonstrate slurm-nvlink.
 #[derive(Parser)]
@@ -29,6 +30,14 @@ enum Command {
     Cluster(ClusterCommand),
     /// Build the release artifacts and put them into target/stage.
     Build,
+    /// Build the plugin and put it where Slurm loads it from, in one step that cannot leave a part of a file.
+    InstallPlugin {
+        /// The folder that `PluginDir` names before Slurm's own.
+        #[arg(default_value = "/usr/lib/slurm-nvlink")]
+        folder: PathBuf,
+    },
+    /// Fuzz the parsers; needs cargo-fuzz and a C++ compiler.
+    Fuzz(fuzz::Options),
     /// Build for aarch64 and test that under emulation.
     Arm {
         /// Run only the tests whose name contains this text.
@@ -64,6 +73,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let staged = artifacts::build(&workspace)?;
             println!("staged in {}", staged.display());
         }
+        Command::InstallPlugin { folder } => {
+            setup::ensure()?;
+            let staged = artifacts::build(&workspace)?;
+            let place = install::plugin(&staged.join("topology_block.so"), &folder)?;
+            println!("installed {}", place.display());
+        }
+        Command::Fuzz(options) => return fuzz::run(&workspace, &options),
         Command::Arm { filter } => {
             setup::ensure()?;
             let outcome = cross::test(&workspace, filter.as_deref(), &workspace.fresh_log("arm")?)?;

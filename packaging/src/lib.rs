@@ -19,6 +19,8 @@ mod cli;
 mod console;
 mod cross;
 mod demo;
+mod fuzz;
+mod install;
 mod libtest;
 mod outcome;
 mod setup;

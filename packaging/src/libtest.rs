@@ -20,6 +20,8 @@ pub(crate) struct Tally {
     pub(crate) skipped: Vec<(String, String)>,
     /// The names of what failed.
     pub(crate) failures: Vec<String>,
+    /// What tests want people to know: lines that begin with `difference: `.
+    pub(crate) remarks: Vec<String>,
     /// The binary that has begun and not ended.
     running: Option<String>,
 }
@@ -42,6 +44,10 @@ impl Tally {
         if let Some(name) = binary_name(line) {
             self.close();
             self.running = Some(name);
+            return None;
+        }
+        if line.starts_with("difference: ") {
+            self.remarks.push(line.to_owned());
             return None;
         }
         if let Some(rest) = line.strip_prefix("test result: ") {
@@ -140,6 +146,12 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         assert_eq!(tally.failures, ["d"]);
         let names: Vec<_> = binaries.iter().map(|binary| binary.name.as_str()).collect();
         assert_eq!(names, ["fabric", "cli", "fabric (doc)"]);
+    }
+
+    #[test]
+    fn remarks_are_kept() {
+        let (tally, _) = read("difference: a: stock waits, ours runs: because\ntest a ... ok", true);
+        assert_eq!(tally.remarks, ["difference: a: stock waits, ours runs: because"]);
     }
 
     #[test]

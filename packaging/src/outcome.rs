@@ -13,6 +13,8 @@ pub(crate) struct Outcome {
     pub(crate) failed: u32,
     /// What did not run, and why.
     pub(crate) skipped: Vec<(String, String)>,
+    /// What tests want people to know.
+    pub(crate) remarks: Vec<String>,
     /// Shown below the stage's line when something failed.
     pub(crate) output: String,
 }
@@ -40,6 +42,7 @@ impl Outcome {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped.extend(other.skipped);
+        self.remarks.extend(other.remarks);
     }
 
     /// The output of what failed, set off from the lines of the runner; empty when nothing did.
@@ -54,6 +57,11 @@ impl Outcome {
     /// One line for each thing that did not run.
     pub(crate) fn skip_text(&self) -> String {
         self.skipped.iter().map(|(what, why)| format!("skipped: {what}: {why}\n")).collect()
+    }
+
+    /// One line for each remark.
+    pub(crate) fn remark_text(&self) -> String {
+        self.remarks.iter().map(|remark| format!("{remark}\n")).collect()
     }
 
     /// Success when something ran and nothing failed.
