@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod diff;
 mod generate;
 mod probe;
 mod show;
@@ -41,6 +42,8 @@ enum Command {
     Generate(generate::Args),
     /// Find everything in a topology.yaml that Slurm refuses, dies of, or takes in another sense
     Check(check::Args),
+    /// Tell what a topology.yaml changes for Slurm: exit code 0 nothing, 1 something
+    Diff(diff::Args),
     /// Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
     Show(show::Args),
 }
@@ -101,6 +104,7 @@ fn run_to_code(
         Command::Probe(args) => probe::run(args, &mut output),
         Command::Generate(args) => generate::run(args, &mut output),
         Command::Check(args) => check::run(args, &mut output),
+        Command::Diff(args) => diff::run(args, &mut output),
         Command::Show(args) => show::run(args, &mut output),
     };
     match done {

@@ -10,7 +10,10 @@
 
 pub mod check;
 pub mod cli;
+pub mod command;
 pub mod conf;
+pub mod controller;
+pub mod diff;
 pub mod emit;
 pub mod failure;
 #[cfg(test)]

@@ -76,6 +76,7 @@ fn help_lists_the_commands_and_exit_codes() {
       probe     Read this tray's GPUs through NVML and judge them
       generate  Group all trays by NVLink partition and write topology.yaml
       check     Find everything in a topology.yaml that Slurm refuses, dies of, or takes in another sense
+      diff      Tell what a topology.yaml changes for Slurm: exit code 0 nothing, 1 something
       show      Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
       help      Print this message or the help of the given subcommand(s)
 
@@ -488,4 +489,59 @@ fn check_tells_all_faults_with_place_and_hint() {
     let run = topology_gen(&["check", &site.path("good.yaml"), "--nodes-json", &site.path("nodes.json")]);
     assert_eq!((run.code, run.data.as_str(), run.words.as_str()), (0, "", "topology-gen: no findings\n"));
     assert_eq!(topology_gen(&["check", "/no/such/file"]).code, 2);
+}
+
+#[test]
+fn diff_tells_what_changes_for_slurm() {
+    let site = Site::new(&[]);
+    site.put("old.yaml", "topology: t\nblock: {block_sizes: [4], blocks: [{block: a, nodes: 'n[1-4]'}]}\n");
+    site.put(
+        "same.yaml",
+        "# x\n- block: {block_sizes: 4, blocks: [{block: a, nodes: 'n[3-4],n[1-2]'}]}\n  topology: t\n",
+    );
+    site.put("new.yaml", "topology: t\nblock: {block_sizes: [4], blocks: [{block: b, nodes: 'n[1-3]'}]}\n");
+    let (old, same, new) = (site.path("old.yaml"), site.path("same.yaml"), site.path("new.yaml"));
+    assert_eq!(topology_gen(&["diff", &same, "--against", &old]).code, 0);
+    let run = topology_gen(&["diff", &new, "--against", &old]);
+    assert_eq!(run.code, 1);
+    insta::assert_snapshot!(run.data, @r#"
+    topology "t": block a is gone (n[1-4])
+    topology "t": block b is new (n[1-3])
+    topology "t": n4 leaves a
+    topology "t": n[1-3] moves from a to b
+    "#);
+    insta::assert_snapshot!(topology_gen(&["diff", &new, "--against", &old, "--json"]).data, @r#"
+    {
+      "changes": [
+        {
+          "block": "a",
+          "change": "block-removed",
+          "nodes": "n[1-4]",
+          "topology": "t"
+        },
+        {
+          "block": "b",
+          "change": "block-added",
+          "nodes": "n[1-3]",
+          "topology": "t"
+        },
+        {
+          "change": "nodes-left",
+          "from": "a",
+          "nodes": "n4",
+          "topology": "t"
+        },
+        {
+          "change": "nodes-moved",
+          "from": "a",
+          "nodes": "n[1-3]",
+          "to": "b",
+          "topology": "t"
+        }
+      ],
+      "version": 1
+    }
+    "#);
+    assert_eq!(topology_gen(&["diff", &new, "--against", "/no/such/file"]).code, 2);
+    assert_eq!(topology_gen(&["diff", &new, "--live", "--scontrol", "/bin/false"]).code, 2);
 }

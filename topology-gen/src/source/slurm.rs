@@ -4,20 +4,16 @@
 //! registered in `extra`. Slurm keeps the last registered field of a node that is down; such a reading is marked stale.
 #![forbid(unsafe_code)]
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use fabric::NodeName;
 use serde::Deserialize;
 
 use super::extra;
 use super::{Inventory, Observation, Seen};
-
-/// Most bytes read from scontrol; 50,000 nodes print about 150 MB.
-const OUTPUT_MAX: u64 = 1 << 30;
+use crate::command::{self, CommandError};
 
 /// Why Slurm's node list cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -84,64 +80,19 @@ impl SlurmError {
 /// # Errors
 /// [`SlurmError`].
 pub fn ask(program: &Path, deadline: Duration) -> Result<String, SlurmError> {
-    let at = || program.to_owned();
-    let end = Instant::now() + deadline;
-    let mut child = Command::new(program)
-        .args(["show", "nodes", "--json"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|source| SlurmError::Start { program: at(), source })?;
-    let text = collect(child.stdout.take());
-    let words = collect(child.stderr.take());
-    let late = || SlurmError::Deadline { program: at(), seconds: deadline.as_secs() };
-    let Some(status) =
-        wait(&mut child, end).map_err(|source| SlurmError::Output { program: at(), source })?
-    else {
-        return Err(late());
-    };
-    let left = end.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-    let text = text.recv_timeout(left).map_err(|_| late())?;
-    let text = text.map_err(|source| SlurmError::Output { program: at(), source })?;
-    if !status.success() {
-        let words = words.recv_timeout(left).ok().and_then(Result::ok).unwrap_or_default();
-        let words =
-            words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing").to_owned();
-        return Err(SlurmError::Failed { program: at(), status, words });
-    }
-    Ok(text)
-}
-
-/// Reads a pipe to its end in a thread, so that a full pipe never blocks the child.
-fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<std::io::Result<String>> {
-    let (done, wait) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let read = pipe.map_or(Ok(0), |pipe| pipe.take(OUTPUT_MAX).read_to_end(&mut bytes));
-        // The receiver is gone after the deadline; then nobody wants the text.
-        let _ = done.send(read.map(|_| String::from_utf8_lossy(&bytes).into_owned()));
-    });
-    wait
-}
-
-/// Waits for the end of the child; at the deadline it is killed and `None` comes back.
-fn wait(child: &mut Child, end: Instant) -> std::io::Result<Option<ExitStatus>> {
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
+    let done = command::run(Command::new(program).args(["show", "nodes", "--json"]), deadline);
+    let done = done.map_err(|error| match error {
+        CommandError::Start { program, source } => SlurmError::Start { program, source },
+        CommandError::Output { program, source } => SlurmError::Output { program, source },
+        CommandError::Deadline { seconds, .. } => {
+            SlurmError::Deadline { program: program.to_owned(), seconds }
         }
-        if Instant::now() >= end {
-            child.kill()?;
-            child.wait()?;
-            return Ok(None);
-        }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "polls for the child's end, within the deadline above"
-        )]
-        std::thread::sleep(Duration::from_millis(5));
+    })?;
+    if !done.status.success() {
+        let (status, words) = (done.status, done.last_words());
+        return Err(SlurmError::Failed { program: program.to_owned(), status, words });
     }
+    Ok(done.stdout)
 }
 
 #[derive(Deserialize)]

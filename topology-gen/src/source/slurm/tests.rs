@@ -1,4 +1,5 @@
 use super::*;
+use std::time::Instant;
 
 #[test]
 fn gpus_are_counted_as_gres_writes_them() {
