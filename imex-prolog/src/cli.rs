@@ -182,7 +182,7 @@ fn health_ground(paths: Paths) -> Ground {
 }
 
 fn as_slurmd_runs_it(hook: Hook, paths: Paths) -> ExitCode {
-    crate::log::init(&paths);
+    crate::log::init(&paths, name(hook));
     let surroundings = Surroundings {
         paths,
         environment: std::env::vars_os().collect::<Environment>(),

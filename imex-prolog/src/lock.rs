@@ -45,8 +45,16 @@ impl TrayLock {
     /// # Errors
     /// [`LockError::Busy`] at the deadline; other errors at once.
     pub fn take(dir: &Dir, deadline: Deadline) -> Result<Self, LockError> {
+        Self::take_named(dir, NAME, deadline)
+    }
+
+    /// Takes the lock of this name.
+    ///
+    /// # Errors
+    /// As [`TrayLock::take`].
+    pub fn take_named(dir: &Dir, name: &str, deadline: Deadline) -> Result<Self, LockError> {
         let waited = deadline.remaining().as_secs();
-        let mut file = dir.append(NAME, 0o600).map_err(LockError::Open)?;
+        let mut file = dir.append(name, 0o600).map_err(LockError::Open)?;
         let mut pauses = Pauses::new(Duration::from_millis(2), Duration::from_millis(100));
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

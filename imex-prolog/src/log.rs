@@ -1,15 +1,19 @@
-//! Where words go: standard error, which slurmd keeps when a script fails, and a log file of this tray.
+//! Where words go: standard error, which slurmd keeps when a script fails, a log file of this tray, and the journal where
+//! there is one.
 //!
 //! slurmd throws away what a successful prolog prints (debug2 only), so the file is what an operator reads. Printing
 //! never fails and never panics: slurmd may close its end at any time.
 #![forbid(unsafe_code)]
 
+use crate::journal::Journal;
 use crate::paths::Paths;
 use crate::secure_fs::Dir;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Mutex;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 /// A log file larger than this (in bytes) is set aside as `imex.log.1` before a run.
 const FILE_MAX: u64 = 16 << 20;
@@ -74,14 +78,18 @@ impl<'a> MakeWriter<'a> for Sinks {
     }
 }
 
-/// Sends all events of this process to the sinks. A second call changes nothing.
-pub fn init(paths: &Paths) {
-    let subscriber = tracing_subscriber::fmt()
+/// Sends all events of this process to the sinks, and to the journal under the name `program`. A second call changes
+/// nothing.
+pub fn init(paths: &Paths, program: &'static str) {
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(Sinks::open(paths))
         .with_ansi(false)
         .with_target(false)
-        .log_internal_errors(false)
-        .finish();
+        .log_internal_errors(false);
+    let subscriber = tracing_subscriber::registry()
+        .with(LevelFilter::INFO)
+        .with(lines)
+        .with(Journal::connect(&paths.journal, program));
     // Refused only when one is set already.
     let _already_set = tracing::subscriber::set_global_default(subscriber);
 }

@@ -21,6 +21,8 @@ pub struct Paths {
     pub devices: PathBuf,
     /// Directory of the IMEX channel files.
     pub channel_dir: PathBuf,
+    /// Socket of the system's journal, may be absent.
+    pub journal: PathBuf,
 }
 
 impl Paths {
@@ -34,6 +36,7 @@ impl Paths {
             proc_dir: PathBuf::from("/proc"),
             devices: PathBuf::from("/proc/devices"),
             channel_dir: PathBuf::from("/dev/nvidia-caps-imex-channels"),
+            journal: PathBuf::from("/run/systemd/journal/socket"),
         }
     }
 
@@ -49,6 +52,7 @@ impl Paths {
             proc_dir: system.proc_dir,
             devices: moved(&system.devices),
             channel_dir: moved(&system.channel_dir),
+            journal: moved(&system.journal),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::config::Settings;
 use crate::daemon::DirectOwner;
 use crate::deadline::Deadline;
 use crate::job::Environment;
+use crate::metrics::{self, MetricsError, Run};
 use crate::paths::Paths;
 use crate::procfs::{Proc, ProcError, Started};
 use crate::resolve::Lookup;
@@ -19,7 +20,8 @@ use fabric::nvml::NvmlError;
 use fabric::reading::TrayReading;
 use fabric::report::{Blame, Report};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
 
 /// What a run gets from outside.
 #[derive(Debug)]
@@ -51,6 +53,46 @@ struct Summary {
     partition: Option<NodeName>,
     block: Option<BlockName>,
     members: Option<usize>,
+    /// Where metrics go.
+    metrics: Option<PathBuf>,
+    phases: Phases,
+}
+
+/// What the time went into, in the order of the run.
+#[derive(Debug)]
+struct Phases {
+    since: Instant,
+    done: Vec<(&'static str, u64)>,
+}
+
+impl Default for Phases {
+    fn default() -> Self {
+        Self { since: Instant::now(), done: Vec::new() }
+    }
+}
+
+impl Phases {
+    /// The time since the last phase was `name`'s, of which `inner` belongs to another one.
+    fn end_with(&mut self, name: &'static str, inner: Option<(&'static str, Duration)>) {
+        let now = Instant::now();
+        let span = now.saturating_duration_since(self.since);
+        self.since = now;
+        let inner = inner.map(|(name, part)| (name, part.min(span)));
+        self.done.push((name, millis(span - inner.map_or(Duration::ZERO, |(_, part)| part))));
+        self.done.extend(inner.map(|(name, part)| (name, millis(part))));
+    }
+
+    fn end(&mut self, name: &'static str) {
+        self.end_with(name, None);
+    }
+
+    fn get(&self, name: &str) -> Option<u64> {
+        self.done.iter().find(|(found, _)| *found == name).map(|(_, millis)| *millis)
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Runs the hook and writes its closing line. Never panics and always comes back within the run's budget.
@@ -69,15 +111,25 @@ pub fn run(hook: Hook, surroundings: &Surroundings) -> Outcome {
             report.with_hint("report it with the log; what it left behind is removed by the next run"),
         )
     });
-    close(hook, &outcome, &summary, begin.elapsed());
-    outcome
-}
-
-fn close(hook: Hook, outcome: &Outcome, summary: &Summary, elapsed: Duration) {
     let hook = match hook {
         Hook::Prolog => "prolog",
         Hook::Epilog => "epilog",
     };
+    let elapsed = begin.elapsed();
+    close(hook, &outcome, &summary, elapsed);
+    if let Some(directory) = &summary.metrics {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |span| span.as_secs());
+        let run = Run { hook, outcome: outcome.word(), elapsed, phases: &summary.phases.done, now };
+        let state = Dir::create(&surroundings.paths.run_dir, 0o700).map_err(MetricsError::Directory);
+        if let Err(error) = state.and_then(|state| metrics::add(directory, &state, run)) {
+            let report = Report::of_error(Blame::Config, &error).to_string();
+            tracing::warn!("{}; correct metrics.directory or its owner and mode", report.replace('\n', ";"));
+        }
+    }
+    outcome
+}
+
+fn close(hook: &str, outcome: &Outcome, summary: &Summary, elapsed: Duration) {
     let words = match outcome {
         Outcome::Nothing(words) | Outcome::Done(_, words) => words.clone(),
         Outcome::Refused(report) => {
@@ -88,7 +140,7 @@ fn close(hook: Hook, outcome: &Outcome, summary: &Summary, elapsed: Duration) {
             format!("{}{hint}", report.message)
         }
     };
-    let Summary { job, node, partition, block, members } = summary;
+    let Summary { job, node, partition, block, members, phases, .. } = summary;
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -98,7 +150,14 @@ fn close(hook: Hook, outcome: &Outcome, summary: &Summary, elapsed: Duration) {
                 partition = partition.as_ref().map(tracing::field::display),
                 block = block.as_ref().map(tracing::field::display),
                 members = members,
-                elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+                read_ms = phases.get("read"),
+                fabric_ms = phases.get("fabric"),
+                resolve_ms = phases.get("resolve"),
+                lock_ms = phases.get("lock"),
+                start_ms = phases.get("start"),
+                forming_ms = phases.get("forming"),
+                remove_ms = phases.get("remove"),
+                elapsed_ms = millis(elapsed),
                 exit = outcome.exit_code(),
                 "{hook}: {words}"
             )
@@ -154,6 +213,21 @@ fn budget(wanted: Duration, slurm_limit: Option<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn phases_follow_each_other_and_an_inner_one_is_not_counted_twice() {
+        let mut phases = Phases::default();
+        phases.since -= Duration::from_millis(300);
+        phases.end("read");
+        phases.since -= Duration::from_millis(1000);
+        phases.end_with("start", Some(("forming", Duration::from_millis(900))));
+        assert!((300..400).contains(&phases.get("read").unwrap()), "{phases:?}");
+        assert!((100..200).contains(&phases.get("start").unwrap()), "{phases:?}");
+        assert_eq!((phases.get("forming"), phases.get("lock")), (Some(900), None));
+        // A clock that was read too late makes no negative time.
+        phases.end_with("remove", Some(("forming", Duration::from_secs(900))));
+        assert_eq!(phases.get("remove"), Some(0));
+    }
 
     #[test]
     fn a_run_ends_before_slurmd_would_end_it() {

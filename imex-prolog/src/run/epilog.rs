@@ -36,6 +36,7 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Result<Outcome, Outcom
         tracing::warn!(%job, %error, "settings cannot be used, going on with the defaults");
         Settings::default()
     });
+    summary.metrics = settings.metrics.directory.clone();
     if settings.mode == Mode::Off && !around.paths.run_dir.exists() {
         return Ok(Outcome::Nothing("mode is off".to_owned()));
     }
@@ -55,8 +56,12 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Result<Outcome, Outcom
     // Before the lock: the job's own prolog may hold it, and waits only until it sees this.
     Mark { epilog_started, boot: boot.clone() }.leave(&ground.state, job).map_err(state_fault)?;
     let limit = budget.within(settings.deadlines.epilog_lock());
+    summary.phases.end("read");
     let _lock = TrayLock::take(&ground.state, limit).map_err(|error| of_lock(&error))?;
+    summary.phases.end("lock");
     forget_old(&ground.state, epilog_started.ticks, &boot).map_err(state_fault)?;
     let mut tray = ground.tray(&around.paths, settings, budget)?;
-    Ok(of_end(end(&mut tray, job, epilog_started)))
+    let result = end(&mut tray, job, epilog_started);
+    summary.phases.end("remove");
+    Ok(of_end(result))
 }

@@ -1,13 +1,13 @@
 //! The prolog: decide whether this job gets a domain here, who is in it, and bring it up.
 #![forbid(unsafe_code)]
 
-use super::{Ground, Summary, Surroundings, budget};
+use super::{Ground, Phases, Summary, Surroundings, budget};
 use crate::channel;
 use crate::config::{Mode, Settings, SingleTray};
 use crate::deadline::{Deadline, Pauses};
 use crate::fit::{Fit, fit, is_named_after_fabric};
 use crate::job::{JobContext, Sharing};
-use crate::lifecycle::begin;
+use crate::lifecycle::{Begun, begin};
 use crate::lock::TrayLock;
 use crate::members::{Members, block_of, load_topologies, members};
 use crate::paths::Paths;
@@ -17,7 +17,8 @@ use crate::resolve::resolve;
 use crate::slurm_conf::SlurmConf;
 use crate::tray::log_name;
 use crate::verdict::{Domain, Outcome, of_begin, of_lock};
-use fabric::names::BlockName;
+use crate::version::{Query, mismatch};
+use fabric::names::{BlockName, NodeName};
 use fabric::nvml::NvmlError;
 use fabric::reading::{TrayReading, Verdict};
 use fabric::report::{Blame, Report};
@@ -57,7 +58,8 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
     summary.job = Some(job.id);
     summary.node = Some(job.node.clone());
     summary.partition = job.partition.clone();
-    if settings.mode == Mode::Off {
+    summary.metrics = settings.metrics.directory.clone();
+    if settings.mode_for(job.partition.as_ref().map(NodeName::as_str)) == Mode::Off {
         return Ok(Outcome::Nothing("mode is off".to_owned()));
     }
     let conf = SlurmConf::load(&job.conf).map_err(|error| {
@@ -66,7 +68,11 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
     refuse_jobs_without_gpus(&job, &conf)?;
     let budget = Deadline::after(budget(settings.deadlines.ready(), conf.prolog_timeout()));
 
-    let members = find_members(&job, around, &settings, budget, summary)?;
+    let version = Query::start(&settings.daemon.program);
+    let found = find_members(&job, around, &settings, budget, summary)?;
+    check_version(version, &found.driver, &job, &settings, budget)?;
+    let members = found.members;
+    summary.phases.end("fabric");
     let channel = plan_channel(&job, &settings, &conf, &around.paths)?;
     let members_at = resolve(
         &members.nodes,
@@ -79,6 +85,7 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
         let hint = "all nodes must find the same address for each node: set NodeAddr in slurm.conf, or correct name resolution";
         Outcome::refused(blame, &error, hint)
     })?;
+    summary.phases.end("resolve");
     let ground = Ground::prepare(&around.paths, started)?;
     let record = Record {
         job: job.id,
@@ -94,7 +101,7 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
         daemon: None,
         note: None,
     };
-    bring_up(ground, record, settings, &around.paths, budget)
+    bring_up(ground, record, settings, &around.paths, budget, &mut summary.phases)
 }
 
 fn refuse_jobs_without_gpus(job: &JobContext, conf: &SlurmConf) -> Step<()> {
@@ -109,6 +116,12 @@ fn refuse_jobs_without_gpus(job: &JobContext, conf: &SlurmConf) -> Step<()> {
     }
 }
 
+/// Who is in the domain, and this tray's driver.
+struct Found {
+    members: Members,
+    driver: String,
+}
+
 /// The job's trays in this tray's block, after this tray's own fabric has been read and agrees with it.
 fn find_members(
     job: &JobContext,
@@ -116,7 +129,7 @@ fn find_members(
     settings: &Settings,
     budget: Deadline,
     summary: &mut Summary,
-) -> Step<Members> {
+) -> Step<Found> {
     let topologies = load_topologies(&job.conf).map_err(|error| {
         Outcome::refused(Blame::Config, &error, "write topology.yaml anew with topology-gen generate")
     })?;
@@ -128,23 +141,45 @@ fn find_members(
         Outcome::refused(Blame::Config, &error, "this node's name in Slurm must be in the job's node list")
     })?;
     summary.members = Some(members.nodes.len());
-    check_fabric(job, block, around, settings, budget)?;
+    summary.phases.end("read");
+    let driver = check_fabric(job, block, around, settings, budget)?;
     if members.nodes.len() == 1 && settings.single_tray == SingleTray::Skip {
         return Err(Outcome::Nothing(
             "the job has one node in this block, and single_tray is skip".to_owned(),
         ));
     }
-    Ok(members)
+    Ok(Found { members, driver })
 }
 
-/// This tray's fabric as NVML tells it now. Anything that only a job with the whole tray needs is no fault for another one.
+/// A daemon of another version than the driver's does not start, or its peers refuse it. One whose version is not known may be right.
+fn check_version(
+    query: Query,
+    driver: &str,
+    job: &JobContext,
+    settings: &Settings,
+    budget: Deadline,
+) -> Step<()> {
+    let limit = budget.within(Duration::from_secs(settings.deadlines.control_call_seconds));
+    match query.finish(limit) {
+        Ok(version) => match mismatch(&settings.daemon.program, &version, driver) {
+            Some(report) => Err(Outcome::Refused(report)),
+            None => Ok(()),
+        },
+        Err(error) => {
+            tracing::warn!(job = %job.id, "the IMEX daemon's version is not known: {error}");
+            Ok(())
+        }
+    }
+}
+
+/// This tray's fabric as NVML tells it now, and gives the driver's version. Anything that only a job with the whole tray needs is no fault for another one.
 fn check_fabric(
     job: &JobContext,
     block: &Block,
     around: &Surroundings,
     settings: &Settings,
     budget: Deadline,
-) -> Step<()> {
+) -> Step<String> {
     let limit = budget.within(Duration::from_secs(settings.deadlines.fabric_seconds));
     let reading = match read_settled(around, settings, limit) {
         Ok(reading) => reading,
@@ -161,7 +196,7 @@ fn check_fabric(
             for warning in warnings {
                 tracing::warn!(job = %job.id, nvlink_partition = %id, "{warning}");
             }
-            Ok(())
+            Ok(reading.driver_version)
         }
         Fit::NoFabric(why) => Err(Outcome::Nothing(format!("no multi-node NVLink: {why}"))),
         Fit::Unfit(report) => Err(Outcome::Refused(report)),
@@ -219,9 +254,11 @@ fn bring_up(
     settings: Settings,
     paths: &Paths,
     budget: Deadline,
+    phases: &mut Phases,
 ) -> Step<Outcome> {
     let limit = budget.within(Duration::from_secs(settings.deadlines.lock_seconds));
     let _lock = TrayLock::take(&ground.state, limit).map_err(|error| of_lock(&error))?;
+    phases.end("lock");
     let (proc, program) = (ground.proc.clone(), settings.daemon.program.clone());
     let (job, members) = (record.job, record.members.clone());
     let mut tray = ground.tray(paths, settings, budget)?;
@@ -235,6 +272,11 @@ fn bring_up(
         "beginning the domain"
     );
     let result = begin(&mut tray, record);
+    let forming = match &result {
+        Ok(Begun::Ready { after, .. }) => Some(("forming", *after)),
+        _ => None,
+    };
+    phases.end_with("start", forming);
     let log_tail = log_tail(paths, &log_name(Kind::Own, job));
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let strangers = strangers(&proc, name, paths);

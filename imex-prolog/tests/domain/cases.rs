@@ -13,7 +13,7 @@ type Case = fn() -> Result<()>;
 
 /// All cases; without root they are listed as ignored.
 pub(crate) fn all(is_root: bool) -> Vec<Trial> {
-    let cases: [(&str, Case); 12] = [
+    let cases: [(&str, Case); 14] = [
         ("a_job_on_one_tray_gets_its_domain_and_loses_it", one_tray),
         ("a_second_prolog_keeps_the_domain_and_a_second_epilog_finds_nothing", twice),
         ("a_daemon_that_refuses_to_start_is_this_trays_fault", refused),
@@ -25,6 +25,8 @@ pub(crate) fn all(is_root: bool) -> Vec<Trial> {
         ("two_trays_form_one_domain", pair),
         ("a_tray_that_fails_drains_itself_and_not_its_peer", failing_peer),
         ("members_give_up_soon_after_one_of_them_has_left", leaving_peer),
+        ("a_daemon_of_another_version_is_this_trays_fault", other_version),
+        ("runs_are_timed_in_the_log_and_counted_in_the_metrics", timed),
         ("the_next_job_clears_what_a_lost_epilog_left", next_job),
     ];
     let trial = |(name, case): (&str, Case)| {
@@ -165,6 +167,35 @@ fn leaving_peer() -> Result<()> {
         site.ensure_clean(1)?;
     }
     Ok(())
+}
+
+fn other_version() -> Result<()> {
+    let site = Site::alone(QUICK)?;
+    site.simulate(r#"{"version":"570.124.06"}"#)?;
+    site.hook("prolog", 1)?.expect(1, "is version 570.124.06, but the NVIDIA driver is version 580.95.05")?;
+    ensure!(site.daemons(1)?.is_empty() && site.channel().is_none());
+    site.hook("epilog", 1)?.expect(0, "outcome=\"nothing-to-do\"")
+}
+
+fn timed() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let site = Site::alone(&format!("[metrics]\ndirectory = \"{}\"\n", directory.path().display()))?;
+    let ran = site.hook("prolog", 1)?;
+    for phase in ["read_ms=", "fabric_ms=", "resolve_ms=", "lock_ms=", "start_ms=", "forming_ms="] {
+        ran.expect(0, phase)?;
+    }
+    site.hook("epilog", 1)?.expect(0, "remove_ms=")?;
+    site.hook("epilog", 1)?.expect(0, "outcome=\"nothing-to-do\"")?;
+    let text = std::fs::read_to_string(directory.path().join("slurm_nvlink_imex.prom"))?;
+    for line in [
+        "slurm_nvlink_imex_runs_total{hook=\"prolog\",outcome=\"ready\"} 1\n",
+        "slurm_nvlink_imex_runs_total{hook=\"epilog\",outcome=\"removed\"} 1\n",
+        "slurm_nvlink_imex_runs_total{hook=\"epilog\",outcome=\"nothing-to-do\"} 1\n",
+        "slurm_nvlink_imex_last_phase_seconds{hook=\"prolog\",phase=\"forming\"}",
+    ] {
+        ensure!(text.contains(line), "no {line} in\n{text}");
+    }
+    site.ensure_clean(1)
 }
 
 fn next_job() -> Result<()> {

@@ -68,7 +68,7 @@ fn read_tray() -> Result<TrayReading, NvmlError> {
 /// The body of a hook process.
 pub(crate) fn run_hook(hook: &str, root: &Path, node: &str, job: &str) -> ExitCode {
     let paths = Paths::below(root);
-    imex_prolog::log::init(&paths);
+    imex_prolog::log::init(&paths, "imex-test");
     let hook = if hook == "prolog" { Hook::Prolog } else { Hook::Epilog };
     let nodes = std::fs::read_to_string(root.join("nodes")).unwrap_or_default();
     let conf = root.join("slurm.conf");
@@ -224,7 +224,7 @@ impl Site {
         for entry in std::fs::read_dir(&self.paths.run_dir)? {
             names.push(entry?.file_name().to_string_lossy().into_owned());
         }
-        names.retain(|name| name != "tray.lock" && !name.ends_with(".ended"));
+        names.retain(|name| !name.ends_with(".lock") && !name.ends_with(".ended"));
         ensure!(names.is_empty(), "left behind: {names:?}");
         Ok(())
     }
