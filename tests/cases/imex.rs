@@ -56,7 +56,7 @@ pub(crate) const CASES: &[Case] = &[
 /// Where imex-prolog finds its settings.
 pub(crate) const SETTINGS: &str = "/etc/slurm-nvlink/imex.toml";
 /// Waits of a few seconds, where the defaults suit hardware.
-const SHORT: &str = "[deadlines]\nready_seconds = 5\npeer_absent_seconds = 1\npeer_lost_seconds = 1\ncontrol_call_seconds = 1\n";
+const SHORT: &str = "[deadlines]\nready_seconds = 5\npeer_absent_seconds = 2\npeer_lost_seconds = 2\ncontrol_call_seconds = 1\n";
 /// The tray that is at fault.
 const SICK: &str = "r01n03";
 

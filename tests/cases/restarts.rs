@@ -31,7 +31,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         name: "restarts::slurmd_is_killed_during_a_prolog",
-        body: Body::On(SMALL, |cluster| killed_during_prolog(cluster, job_goes_on)),
+        body: Body::On(SMALL, |cluster| killed_during_prolog(cluster, 3_500, job_goes_on)),
     },
     Case {
         name: "restarts::slurmd_is_killed_during_a_prolog_and_the_job_cancelled",
@@ -109,12 +109,13 @@ fn reconfigure(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.reload_topology(&cluster.nodes())
 }
 
-/// A tray's prolog becomes an orphan while it waits for its daemon; `then` says what becomes of the job.
+/// A tray's prolog becomes an orphan while it waits for its daemon, which takes `start_ms`; `then` says what becomes of the job.
 fn killed_during_prolog(
     cluster: &Cluster,
+    start_ms: u64,
     then: fn(&Cluster, JobId) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    cluster.fault(TRAY, Fault { kind: FaultKind::ImexSlowStart, ms: Some(2_500) }, None)?;
+    cluster.fault(TRAY, Fault { kind: FaultKind::ImexSlowStart, ms: Some(start_ms) }, None)?;
     let job = submit(cluster, &["-N4", "-wr01n[01-04]", "--exclusive"])?;
     wait_for("the prolog waits for its daemon", SOON, || {
         let seen = traces(cluster, TRAY)?;
@@ -162,7 +163,8 @@ fn killed_and_cancelled(setup: &Setup) -> anyhow::Result<()> {
         ensure!(backed_out, "the orphan did not see that the job was over: {lines:?}");
         Ok(())
     };
-    killed_during_prolog(&cluster, cancelled).map_err(|error| explained(error, &cluster, "restarts-orphan"))
+    killed_during_prolog(&cluster, 20_000, cancelled)
+        .map_err(|error| explained(error, &cluster, "restarts-orphan"))
 }
 
 /// Whether a tray's prolog runs and has begun this job's daemon.
