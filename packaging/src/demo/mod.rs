@@ -52,7 +52,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     artifacts::build(workspace)?;
     let profile = Profile::load(&options.profile)?;
     let boot = Instant::now();
-    let cluster = Cluster::builder().name("demo").profile(&options.profile).start()?;
+    let cluster =
+        Cluster::builder().name(&format!("demo-{}", std::process::id())).profile(&options.profile).start()?;
     println!("Real: Slurm {}, its daemons and commands, this project's programs.", cluster.about().slurm);
     println!(
         "Simulated: trays, GPUs, NVML, nvidia-imex, IMEX channels ({}: {}).",

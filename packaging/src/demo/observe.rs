@@ -103,7 +103,7 @@ pub(super) fn traces(cluster: &Cluster) -> Result<Traces> {
 pub(super) fn picture(cluster: &Cluster, jobs: &[Seen], title: &str) -> Result<String> {
     let jobs: Vec<_> = jobs.iter().map(|job| {
         let trays: Vec<&str> = job.parts.iter().flat_map(|part| &part.trays).map(String::as_str).collect();
-        serde_json::json!({"id": job.id.parse::<u32>().unwrap_or(0), "name": format!("{} trays", job.wish.trays), "nodes": trays.join(",")})
+        serde_json::json!({"id": job.id.parse::<u32>().unwrap_or(0), "name": format!("--nodes={}", job.wish.trays), "nodes": trays.join(",")})
     }).collect();
     let placement = serde_json::json!({ "jobs": jobs }).to_string();
     let script = r#"topology-gen show "$1" --jobs - --title "$2" --svg /tmp/racks.svg >/dev/null && cat /tmp/racks.svg"#;

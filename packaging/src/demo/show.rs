@@ -34,9 +34,9 @@ pub(super) fn job(seen: &Seen) -> String {
     );
     for part in &seen.parts {
         text.push_str(&format!(
-            "      {:<18} {:>2} trays {}\n{:>27}{}\n",
+            "      {:<18} {:>9} {}\n{:>29}{}\n",
             part.partition,
-            part.trays.len(),
+            count(part.trays.len(), "tray"),
             fold(&part.trays),
             "",
             domain(part)
@@ -45,16 +45,18 @@ pub(super) fn job(seen: &Seen) -> String {
     text
 }
 
+/// `1 tray`, `2 trays`.
+fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
 fn domain(part: &Part) -> String {
     match &part.domain {
         (asked, Ok(domain)) => {
             let same = if domain.members == part.trays { "the same trays" } else { "OTHER TRAYS" };
             let members = fold(&domain.members);
-            format!(
-                "IMEX domain of {asked}: {}, {} members, {same}: {members}",
-                domain.status,
-                domain.members.len()
-            )
+            let size = count(domain.members.len(), "member");
+            format!("IMEX domain of {asked}: {}, {size}, {same}: {members}", domain.status)
         }
         (asked, Err(why)) => format!("IMEX domain of {asked}: NONE ({why})"),
     }
@@ -64,6 +66,11 @@ fn domain(part: &Part) -> String {
 mod tests {
     use super::super::{imex::Domain, plan::Wish};
     use super::*;
+
+    #[test]
+    fn one_tray_is_no_trays() {
+        assert_eq!([count(1, "tray"), count(2, "member")], ["1 tray", "2 members"]);
+    }
 
     #[test]
     fn a_job_is_shown_with_its_partitions_and_domains() {
@@ -79,7 +86,7 @@ mod tests {
         };
         assert_eq!(
             job(&seen),
-            "   job 3: --nodes=12 --segment=12, all trays ready after 1.2 s\n      nvl-3c9b1e52-1     12 trays r01n[01-12]\n                           \
+            "   job 3: --nodes=12 --segment=12, all trays ready after 1.2 s\n      nvl-3c9b1e52-1      12 trays r01n[01-12]\n                             \
              IMEX domain of r01n01: UP, 12 members, the same trays: r01n[01-12]\n"
         );
     }
