@@ -1,6 +1,8 @@
 #![forbid(unsafe_code)]
 //! Sets of nodes as words of 64 bits, lowest first: the form in which Slurm keeps them.
 
+use std::ops::Range;
+
 const WORD_BITS: usize = u64::BITS as usize;
 
 /// How many nodes are in both.
@@ -30,6 +32,13 @@ pub(crate) fn common<'a>(a: &'a [u64], b: &'a [u64]) -> impl Iterator<Item = usi
             })
         })
     })
+}
+
+/// The first and the last word that are not zero, as a range.
+pub(crate) fn span(words: &[u64]) -> Range<usize> {
+    let first = words.iter().position(|&word| word != 0).unwrap_or(0);
+    let end = words.iter().rposition(|&word| word != 0).map_or(0, |last| last + 1);
+    first..end
 }
 
 /// The nodes, in ascending order.
@@ -81,6 +90,9 @@ mod tests {
             prop_assert_eq!(ones(&wa).collect::<BTreeSet<_>>(), a.clone());
             prop_assert_eq!(is_subset(&wa, &wb), a.is_subset(&b));
             prop_assert_eq!(contains(&wa, node), a.contains(&node));
+            let span = span(&wa);
+            prop_assert_eq!(count(&wa[span.clone()]), count(&wa));
+            prop_assert!(span.is_empty() || wa[span.start] != 0 && wa[span.end - 1] != 0);
             let mut less = wa.clone();
             put(&mut less, node, false);
             prop_assert!(!contains(&less, node));

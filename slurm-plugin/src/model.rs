@@ -2,6 +2,7 @@
 //! Our block model: the base blocks of one topology, each an NVLink partition with its trays.
 
 use std::ffi::{CStr, CString};
+use std::ops::Range;
 
 use crate::bits;
 use crate::config::{Fault, RawConfig, words};
@@ -13,11 +14,48 @@ pub(crate) struct Block {
     pub(crate) name: CString,
     /// Nodes of the block.
     nodes: Bitmap,
+    /// The words in which they lie: a few, because the nodes of a block are neighbours in the node table.
+    span: Range<usize>,
     /// How many nodes that are.
     trays: u32,
 }
 
 impl Block {
+    fn new(name: CString, nodes: Bitmap) -> Self {
+        let mut block = Self { name, nodes, span: 0..0, trays: 0 };
+        block.count();
+        block
+    }
+
+    fn count(&mut self) {
+        self.span = bits::span(self.nodes.words());
+        self.trays = bits::count(self.nodes.words());
+    }
+
+    /// How many of the given nodes are in the block.
+    pub(crate) fn overlap(&self, nodes: &[u64]) -> u32 {
+        let (block, nodes) = self.within(nodes);
+        bits::overlap(block, nodes)
+    }
+
+    /// Those of the given nodes that are in the block, in ascending order.
+    pub(crate) fn common<'a>(&'a self, nodes: &'a [u64]) -> impl Iterator<Item = usize> + 'a {
+        let (block, nodes) = self.within(nodes);
+        let first = self.span.start * u64::BITS as usize;
+        bits::common(block, nodes).map(move |node| first + node)
+    }
+
+    /// The nodes in order.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.common(self.words())
+    }
+
+    /// The part of both sets where the block has nodes.
+    fn within<'a>(&'a self, nodes: &'a [u64]) -> (&'a [u64], &'a [u64]) {
+        let of = |words: &'a [u64]| words.get(self.span.clone()).unwrap_or(&[]);
+        (of(self.nodes.words()), of(nodes))
+    }
+
     /// The nodes as words of a bitmap.
     pub(crate) fn words(&self) -> &[u64] {
         self.nodes.words()
@@ -67,8 +105,7 @@ impl Model {
                     }
                 },
             };
-            let trays = bits::count(nodes.words());
-            blocks.push(Block { name, nodes, trays });
+            blocks.push(Block::new(name, nodes));
         }
         if config.sizes.is_empty() && !config.blocks.is_empty() && blocks.iter().all(|b| b.trays == 0) {
             faults.push(Fault::NoSize);
@@ -105,7 +142,7 @@ impl Model {
         for block in &mut self.blocks {
             let belongs = unit == Some(block.name.as_c_str());
             bits::put(block.nodes.words_mut(), node, belongs);
-            block.trays = bits::count(block.nodes.words());
+            block.count();
         }
     }
 }

@@ -1,20 +1,24 @@
 #![forbid(unsafe_code)]
 //! Slurm's question -> the pure choice -> sets of nodes, tried one after the other.
+//!
+//! The work grows with the partitions and the nodes that are candidates, not with the cluster.
+
+mod survey;
 
 use std::ffi::c_int;
 use std::num::NonZeroU32;
 
-use fabric::placement::{self, Candidate, Partition, Request};
+use fabric::placement::{self, Candidate, Request};
 
 use crate::abi::layout::Layout;
 use crate::abi::{TOPO_RC_NO_FIT, TOPO_RC_SEGMENT_NO_FIT, TOPO_RC_SUCCESS};
 use crate::bits;
 use crate::host::eval::Eval;
-use crate::host::job::Job;
-use crate::host::log::{Level, enabled};
+use crate::host::job::{Job, Odd};
 use crate::host::node::NodeTable;
-use crate::model::{Block, Model};
+use crate::model::Model;
 use crate::slurm_log;
+use survey::{NodeSet, Survey};
 
 /// What became of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,15 +36,27 @@ pub(crate) fn evaluate(eval: &mut Eval<'_>, model: &Model, layout: &Layout) -> O
     };
     let request = match request(eval, model, &job) {
         Ok(request) => request,
-        Err(why) => return Outcome::Delegated(why),
+        Err(NotOurs::Stock(why)) => return Outcome::Delegated(why),
+        Err(NotOurs::TooFewCpus { least }) => {
+            slurm_log!(
+                Debug,
+                "JobId={} waits: its {} CPUs need {least} trays, and it may have {}",
+                job.id,
+                job.min_cpus,
+                eval.most()
+            );
+            return Outcome::Answered(eval.refuse(TOPO_RC_NO_FIT));
+        }
     };
     let nodes = NodeTable::new(layout.node);
     let partitions = Survey { eval, model, job: &job, nodes: &nodes }.partitions(&request);
     if partitions.iter().all(|p| p.free == 0) {
         return Outcome::Delegated("no usable node is in a block");
     }
+    let question = Question { model, job: &job, nodes: &nodes, request: &request };
     match placement::candidates(&partitions, &request) {
-        Ok(candidates) => try_each(eval, model, &job, &nodes, &candidates),
+        Ok(mut candidates) if question.in_one_partition() => question.try_partitions(eval, &mut candidates),
+        Ok(mut candidates) => question.try_several(eval, &mut candidates),
         Err(refusal) => {
             slurm_log!(Debug, "JobId={} waits: {refusal}", job.id);
             let rc = if request.segment.is_some() { TOPO_RC_SEGMENT_NO_FIT } else { TOPO_RC_NO_FIT };
@@ -49,135 +65,152 @@ pub(crate) fn evaluate(eval: &mut Eval<'_>, model: &Model, layout: &Layout) -> O
     }
 }
 
-/// The job as the choice sees it, or why it is stock's.
-fn request(eval: &Eval<'_>, model: &Model, job: &Job<'_>) -> Result<Request, &'static str> {
-    if job.odd.is_some() {
-        return Err("the job asks for something that only Slurm's own evaluator knows");
-    }
+/// Why a job is not placed by our choice.
+enum NotOurs {
+    /// It is stock's.
+    Stock(&'static str),
+    /// No set of as many trays as it may have has the CPUs.
+    TooFewCpus {
+        /// Trays that it would need.
+        least: u32,
+    },
+}
+
+/// The job as the choice sees it.
+fn request(eval: &Eval<'_>, model: &Model, job: &Job<'_>) -> Result<Request, NotOurs> {
     let required = job.required.unwrap_or(&[]);
     if !bits::is_subset(required, eval.usable()) {
-        return Err("a required node is not usable");
+        return Err(NotOurs::Stock("a required node is not usable"));
     }
     let required = bits::count(required);
     let wanted = eval.wanted().max(required);
     let segment = NonZeroU32::new(u32::from(job.segment)).filter(|segment| segment.get() < wanted);
+    // One segment has nothing to be consolidated with.
+    if job.odd.is_some_and(|odd| odd != Odd::Consolidate || segment.is_some()) {
+        return Err(NotOurs::Stock("the job asks for something that only Slurm's own evaluator knows"));
+    }
     if let Some(segment) = segment {
         if wanted % segment != 0 {
-            return Err("the segment size does not divide the node count");
+            return Err(NotOurs::Stock("the segment size does not divide the node count"));
         }
         if required > 0 {
-            return Err("segments with required nodes");
+            return Err(NotOurs::Stock("segments with required nodes"));
         }
     }
-    let trays =
-        if segment.is_some() { wanted } else { wanted.max(trays_for_cpus(eval, job.min_cpus, wanted)) };
-    if trays == 0 || trays > eval.most() {
-        return Err("the node count is out of bounds");
+    if wanted == 0 || wanted > eval.most() {
+        return Err(NotOurs::Stock("the node count is out of bounds"));
     }
+    let least = trays_for_cpus(eval, job.min_cpus, wanted);
+    if least > eval.most() {
+        return Err(NotOurs::TooFewCpus { least });
+    }
+    let trays = if segment.is_some() { wanted } else { least };
     if segment.is_none() && trays > model.largest() {
         if required > 0 {
-            return Err("more than a partition, with required nodes");
+            return Err(NotOurs::Stock("more than a partition, with required nodes"));
         }
         if model.aggregated_levels {
-            return Err("more than a partition, and aggregated blocks are configured");
+            return Err(NotOurs::Stock("more than a partition, and aggregated blocks are configured"));
         }
     }
     Ok(Request { trays, segment, spread: job.spread, required })
 }
 
-/// How many trays the job's CPUs need at least. Each usable node has one or more.
+/// How many trays the job's CPUs need at least: `wanted`, unless all usable nodes are too small for that.
 fn trays_for_cpus(eval: &Eval<'_>, cpus: u32, wanted: u32) -> u32 {
-    if cpus <= wanted {
-        return wanted;
+    let share = cpus.div_ceil(wanted.max(1));
+    let mut largest = 1;
+    for node in bits::ones(eval.usable()) {
+        if largest >= share {
+            break;
+        }
+        largest = largest.max(u32::from(eval.cpus(node)));
     }
-    let largest = bits::ones(eval.usable()).map(|node| eval.cpus(node)).max().unwrap_or(0);
-    cpus.div_ceil(u32::from(largest).max(1))
+    wanted.max(cpus.div_ceil(largest))
 }
 
-/// What the choice needs to know of nodes.
-struct Survey<'s, 'e> {
-    eval: &'s Eval<'e>,
-    model: &'s Model,
-    job: &'s Job<'s>,
-    nodes: &'s NodeTable<'s>,
+/// A job of ours and all that is known about it.
+struct Question<'q> {
+    model: &'q Model,
+    job: &'q Job<'q>,
+    nodes: &'q NodeTable<'q>,
+    request: &'q Request,
 }
 
-impl Survey<'_, '_> {
-    fn partitions(&self, request: &Request) -> Vec<Partition> {
-        let largest = self.model.largest();
-        let spans = request.segment.is_none() && request.trays > largest;
-        // Looking at every node's record is worth it only where the answer or a log line needs it.
-        let health_matters = spans || enabled(Level::Debug);
-        let weight_matters_from = request.segment.map_or(request.trays, NonZeroU32::get);
+impl<'q> Question<'q> {
+    fn in_one_partition(&self) -> bool {
+        self.request.segment.is_none() && self.request.trays <= self.model.largest()
+    }
 
-        let partition = |block: &Block| {
-            let usable = self.eval.usable();
-            let free = bits::overlap(block.words(), usable);
-            let lightest = || bits::common(block.words(), usable).map(|node| self.weight(node)).min();
-            Partition {
-                trays: block.trays(),
-                healthy: if health_matters { self.healthy(block) } else { block.trays() },
-                free,
-                required: self.job.required.map_or(0, |required| bits::overlap(required, block.words())),
-                weight: if free < weight_matters_from { None } else { lightest() }.unwrap_or(u64::MAX),
+    fn survey<'s>(&'s self, eval: &'s Eval<'s>) -> Survey<'s> {
+        Survey { eval, model: self.model, job: self.job, nodes: self.nodes }
+    }
+
+    /// Tries one partition after the other. The code of the first failure is the one that the user sees.
+    fn try_partitions(&self, eval: &mut Eval<'_>, candidates: &mut placement::Candidates) -> Outcome {
+        let mut first_failure = None;
+        let mut chosen = NodeSet::new();
+        for candidate in candidates {
+            let Some(partition) = candidate.only_partition() else { continue };
+            let survey = self.survey(eval);
+            if !survey.has_cpus(partition) {
+                continue;
             }
-        };
-        self.model.blocks.iter().map(partition).collect()
-    }
-
-    fn weight(&self, node: usize) -> u64 {
-        self.nodes.get(node).map_or(u64::MAX, |node| node.weight())
-    }
-
-    fn healthy(&self, block: &Block) -> u32 {
-        let healthy =
-            bits::ones(block.words()).filter(|&n| self.nodes.get(n).is_some_and(|node| node.is_healthy()));
-        u32::try_from(healthy.count()).unwrap_or(u32::MAX)
-    }
-
-    /// The nodes that a candidate may use. In one partition Slurm's evaluator picks among all that are usable; over
-    /// several the nodes are chosen here, lowest weight first, then in order.
-    fn nodes_of(&self, candidate: &Candidate) -> Vec<u64> {
-        let usable = self.eval.usable();
-        if let Some(only) = candidate.only_partition() {
-            return usable.iter().zip(self.model.blocks[only].words()).map(|(a, b)| a & b).collect();
-        }
-        let mut chosen = vec![0; usable.len()];
-        for share in &candidate.shares {
-            let mut free: Vec<usize> =
-                bits::common(self.model.blocks[share.partition].words(), usable).collect();
-            free.sort_by_key(|&node| self.weight(node));
-            for &node in free.iter().take(share.trays as usize) {
-                bits::put(&mut chosen, node, true);
+            survey.all_of(partition, &mut chosen);
+            let rc = eval.try_on(&chosen);
+            if rc == TOPO_RC_SUCCESS {
+                self.log_placed(&candidate);
+                return Outcome::Answered(rc);
             }
+            first_failure.get_or_insert(rc);
         }
-        chosen
-    }
-}
-
-/// Tries the sets in order. The code of the first failure is the one that the user sees.
-fn try_each(
-    eval: &mut Eval<'_>,
-    model: &Model,
-    job: &Job<'_>,
-    nodes: &NodeTable<'_>,
-    candidates: &[Candidate],
-) -> Outcome {
-    let mut first_failure = None;
-    for candidate in candidates {
-        let chosen = Survey { eval, model, job, nodes }.nodes_of(candidate);
-        let rc = eval.try_on(&chosen);
-        if rc == TOPO_RC_SUCCESS {
-            slurm_log!(Debug, "JobId={} fits {}", job.id, describe(model, candidate));
-            return Outcome::Answered(rc);
+        if first_failure.is_some() && eval.gres_per_job() {
+            return Outcome::Delegated("the chosen nodes lack cores or GRES");
         }
-        first_failure.get_or_insert(rc);
-    }
-    let in_one = candidates.iter().all(|candidate| candidate.only_partition().is_some());
-    match first_failure {
         // Cores or GRES are short in every partition: waiting is right, spanning would not be.
-        Some(rc) if in_one && !eval.gres_per_job() => Outcome::Answered(eval.refuse(rc)),
-        _ => Outcome::Delegated("the chosen nodes lack cores or GRES"),
+        slurm_log!(
+            Debug,
+            "JobId={} waits: its CPUs or GRES are short in every NVLink partition",
+            self.job.id
+        );
+        Outcome::Answered(eval.refuse(first_failure.unwrap_or(TOPO_RC_NO_FIT)))
+    }
+
+    /// Tries the best set over several partitions, then the one with most CPUs.
+    fn try_several(&self, eval: &mut Eval<'_>, candidates: &mut placement::Candidates) -> Outcome {
+        let mut chosen = NodeSet::new();
+        for candidate in candidates {
+            self.survey(eval).some_of(&candidate, &mut chosen);
+            let rc = eval.try_on(&chosen);
+            if rc == TOPO_RC_SUCCESS {
+                self.log_placed(&candidate);
+                return Outcome::Answered(rc);
+            }
+        }
+        if let Some(segment) = self.request.segment
+            && self.job.min_cpus > self.request.trays
+        {
+            let cpus = self.survey(eval).richest_segments(self.request, segment, &mut chosen);
+            if cpus < u64::from(self.job.min_cpus) && eval.most() == self.request.trays {
+                slurm_log!(
+                    Debug,
+                    "JobId={} waits: the best segments of {segment} trays have {cpus} CPUs, it needs {}",
+                    self.job.id,
+                    self.job.min_cpus
+                );
+                return Outcome::Answered(eval.refuse(TOPO_RC_SEGMENT_NO_FIT));
+            }
+            let rc = eval.try_on(&chosen);
+            if rc == TOPO_RC_SUCCESS {
+                slurm_log!(Debug, "JobId={} fits segments chosen for their CPUs", self.job.id);
+                return Outcome::Answered(rc);
+            }
+        }
+        Outcome::Delegated("the chosen nodes lack cores or GRES")
+    }
+
+    fn log_placed(&self, candidate: &Candidate) {
+        slurm_log!(Debug, "JobId={} fits {}", self.job.id, describe(self.model, candidate));
     }
 }
 

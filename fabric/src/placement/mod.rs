@@ -81,26 +81,52 @@ impl Candidate {
     }
 }
 
+/// All ways worth trying, best first, each worked out when it is asked for: most often the first one is taken.
+#[derive(Debug, Clone)]
+pub struct Candidates(Ways);
+
+#[derive(Debug, Clone)]
+enum Ways {
+    /// The whole job in one of these.
+    One(single::Fitting),
+    /// Over several; None once it was given.
+    Several(Option<Candidate>),
+}
+
+impl Iterator for Candidates {
+    type Item = Candidate;
+
+    fn next(&mut self) -> Option<Candidate> {
+        match &mut self.0 {
+            Ways::One(fitting) => fitting.next(),
+            Ways::Several(candidate) => candidate.take(),
+        }
+    }
+}
+
 /// All ways worth trying, best first.
 ///
-/// The list is never empty. A job that must lie in one partition gets one candidate for each partition that can
+/// There is at least one. A job that must lie in one partition gets one candidate for each partition that can
 /// hold it; a job over several partitions gets the best one only.
 ///
 /// # Errors
 /// A [`Refusal`] when the policy allows no placement now.
-pub fn candidates(partitions: &[Partition], request: &Request) -> Result<Vec<Candidate>, Refusal> {
+pub fn candidates(partitions: &[Partition], request: &Request) -> Result<Candidates, Refusal> {
     let largest = partitions.iter().map(|p| p.trays).max().unwrap_or(0);
     match request.segment {
         Some(segment) if segment.get() < request.trays => {
-            segments::candidates(partitions, request, segment.get(), largest)
+            segments::candidate(partitions, request, segment.get(), largest)
         }
-        _ if request.trays <= largest => single::candidates(partitions, request),
-        _ => spanning::candidates(partitions, request),
+        _ if request.trays <= largest => {
+            return single::candidates(partitions, request).map(|fitting| Candidates(Ways::One(fitting)));
+        }
+        _ => spanning::candidate(partitions, request),
     }
+    .map(|candidate| Candidates(Ways::Several(Some(candidate))))
 }
 
 /// Puts shares of the same partition together and orders them by position.
-fn candidate(mut shares: Vec<Share>) -> Candidate {
+fn merge(mut shares: Vec<Share>) -> Candidate {
     shares.sort_by_key(|share| share.partition);
     shares.dedup_by(|later, kept| {
         let same = later.partition == kept.partition;

@@ -1,15 +1,15 @@
 #![forbid(unsafe_code)]
 //! Jobs in segments: each segment lies in one partition.
 
-use super::{Candidate, Partition, Refusal, Request, Share, candidate};
+use super::{Candidate, Partition, Refusal, Request, Share, merge};
 
 /// The best way to lay the segments out: few partitions, then best fit.
-pub(super) fn candidates(
+pub(super) fn candidate(
     partitions: &[Partition],
     request: &Request,
     segment: u32,
     largest: u32,
-) -> Result<Vec<Candidate>, Refusal> {
+) -> Result<Candidate, Refusal> {
     if segment > largest {
         return Err(Refusal::SegmentTooLarge { segment, largest });
     }
@@ -35,7 +35,7 @@ pub(super) fn candidates(
         left -= take;
         shares.push(Share { partition: chosen.partition, trays: take * segment });
     }
-    Ok(vec![candidate(shares)])
+    Ok(merge(shares))
 }
 
 /// A partition that still has room.

@@ -1,25 +1,43 @@
 #![forbid(unsafe_code)]
 //! Jobs that must lie in one partition.
 
-use super::{Candidate, Partition, Refusal, Request, Share, candidate};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
-/// One candidate per partition that can hold the job: lowest weight first, then fewest free trays, so that whole
-/// free partitions are broken last; equal ones in order of position.
-pub(super) fn candidates(partitions: &[Partition], request: &Request) -> Result<Vec<Candidate>, Refusal> {
+use super::{Candidate, Partition, Refusal, Request, Share};
+
+/// The partitions that can hold the job: lowest weight first, then fewest free trays, so that whole free partitions
+/// are broken last; equal ones in order of position.
+#[derive(Debug, Clone)]
+pub(super) struct Fitting {
+    trays: u32,
+    partitions: BinaryHeap<Reverse<(u64, u32, usize)>>,
+}
+
+impl Iterator for Fitting {
+    type Item = Candidate;
+
+    fn next(&mut self) -> Option<Candidate> {
+        let Reverse((_, _, partition)) = self.partitions.pop()?;
+        Some(Candidate { shares: vec![Share { partition, trays: self.trays }] })
+    }
+}
+
+/// One candidate per partition that can hold the job.
+pub(super) fn candidates(partitions: &[Partition], request: &Request) -> Result<Fitting, Refusal> {
     if request.required > 0 && !partitions.iter().any(|p| p.required == request.required) {
         return Err(Refusal::RequiredTraysApart { required: request.required });
     }
-    let mut fitting: Vec<usize> = (0..partitions.len())
-        .filter(|&i| partitions[i].free >= request.trays && partitions[i].required == request.required)
+    let fitting: Vec<_> = partitions
+        .iter()
+        .enumerate()
+        .filter(|(_, p)| p.free >= request.trays && p.required == request.required)
+        .map(|(position, p)| Reverse((p.weight, p.free, position)))
         .collect();
     if fitting.is_empty() {
         return Err(refusal(partitions, request));
     }
-    fitting.sort_by_key(|&i| (partitions[i].weight, partitions[i].free, i));
-    Ok(fitting
-        .into_iter()
-        .map(|partition| candidate(vec![Share { partition, trays: request.trays }]))
-        .collect())
+    Ok(Fitting { trays: request.trays, partitions: fitting.into() })
 }
 
 fn refusal(partitions: &[Partition], request: &Request) -> Refusal {

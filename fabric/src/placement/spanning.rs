@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
 //! Jobs that are larger than every partition.
 
-use super::{Candidate, Partition, Refusal, Request, Share, candidate};
+use super::{Candidate, Partition, Refusal, Request, Share, merge};
 
 /// The best way over the fewest partitions that the healthy trays allow.
-pub(super) fn candidates(partitions: &[Partition], request: &Request) -> Result<Vec<Candidate>, Refusal> {
+pub(super) fn candidate(partitions: &[Partition], request: &Request) -> Result<Candidate, Refusal> {
     let count = fewest(partitions, request.trays);
     let mut by_free: Vec<usize> = (0..partitions.len()).filter(|&i| partitions[i].free > 0).collect();
     by_free.sort_by_key(|&i| (std::cmp::Reverse(partitions[i].free), i));
@@ -17,7 +17,7 @@ pub(super) fn candidates(partitions: &[Partition], request: &Request) -> Result<
             best_free,
         });
     }
-    Ok(vec![even_split(partitions, &by_free, count, request.trays)])
+    Ok(even_split(partitions, &by_free, count, request.trays))
 }
 
 /// The fewest partitions whose healthy trays hold the job; where the healthy ones never do, the fewest by free trays.
@@ -68,5 +68,5 @@ fn even_split(partitions: &[Partition], by_free: &[usize], count: usize, trays: 
         }
     }
     debug_assert_eq!(left, 0, "the chosen partitions hold the job");
-    candidate(shares)
+    merge(shares)
 }

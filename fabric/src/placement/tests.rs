@@ -3,6 +3,10 @@
 use super::*;
 use proptest::prelude::*;
 
+fn candidates(partitions: &[Partition], request: &Request) -> Result<Vec<Candidate>, Refusal> {
+    super::candidates(partitions, request).map(Iterator::collect)
+}
+
 fn partition(trays: u32, healthy: u32, free: u32) -> Partition {
     Partition { trays, healthy, free, required: 0, weight: 1 }
 }

@@ -6,6 +6,7 @@
 
 use std::ffi::c_int;
 use std::ptr;
+use std::sync::Mutex;
 
 use super::bitmap;
 use super::job::Job;
@@ -87,7 +88,7 @@ impl<'a> Eval<'a> {
 
     /// Lets Slurm's flat evaluator place the job on some of `nodes`. On success the evaluation holds the answer; on
     /// failure it is as it was.
-    pub(crate) fn try_on(&mut self, nodes: &[u64]) -> c_int {
+    pub(crate) fn try_on(&mut self, nodes: &[usize]) -> c_int {
         self.try_with(nodes, |eval| {
             // SAFETY: the evaluation is live, and narrowed in the way that Slurm itself narrows it; the flat evaluator
             // reads no topology context.
@@ -95,7 +96,7 @@ impl<'a> Eval<'a> {
         })
     }
 
-    fn try_with(&mut self, nodes: &[u64], evaluate: impl FnOnce(*mut topology_eval_t) -> c_int) -> c_int {
+    fn try_with(&mut self, nodes: &[usize], evaluate: impl FnOnce(*mut topology_eval_t) -> c_int) -> c_int {
         let mut narrowed = Narrowed::new(self.eval, &self.usable, nodes, self.node_count);
         let rc = evaluate(&raw mut *narrowed.eval);
         narrowed.succeeded = rc == TOPO_RC_SUCCESS;
@@ -103,51 +104,54 @@ impl<'a> Eval<'a> {
     }
 }
 
+/// The cores of one node, as they were: the evaluator removes some for jobs with GRES.
+struct SavedCores {
+    node: usize,
+    /// Where its words begin in `Narrowed::saved_words`, and how many they are.
+    words: (usize, usize),
+}
+
 /// An evaluation narrowed to some nodes. Dropping it puts everything back (also when a panic unwinds), or, after
 /// success, all but the answer.
 struct Narrowed<'e> {
     eval: &'e mut topology_eval_t,
     usable: &'e [u64],
-    nodes: &'e [u64],
     max_nodes: u32,
     req_nodes: u32,
     prefer_alloc_nodes: bool,
     all_cores: *mut *mut bitstr_t,
-    cores: Vec<*mut bitstr_t>,
-    /// The cores of each node, as they were: the evaluator removes some for jobs with GRES.
-    saved_cores: Vec<(usize, Vec<u64>)>,
+    cores: CoreArray,
+    saved_cores: Vec<SavedCores>,
+    saved_words: Vec<u64>,
     succeeded: bool,
 }
 
 impl<'e> Narrowed<'e> {
-    fn new(eval: &'e mut topology_eval_t, usable: &'e [u64], nodes: &'e [u64], node_count: usize) -> Self {
-        let all_cores = eval.avail_core;
-        let mut cores = vec![ptr::null_mut(); node_count];
-        let mut saved_cores = Vec::new();
-        for index in bits::common(nodes, usable) {
-            // SAFETY: the array has an entry for each node.
-            let of_node = unsafe { all_cores.wrapping_add(index).read() };
-            // SAFETY: each entry is NULL or the bitmap of the node's cores.
-            if let Some(words) = unsafe { bitmap::words(of_node) } {
-                saved_cores.push((index, words.to_vec()));
-            }
-            cores[index] = of_node;
-        }
+    fn new(eval: &'e mut topology_eval_t, usable: &'e [u64], nodes: &[usize], node_count: usize) -> Self {
         let mut narrowed = Self {
             max_nodes: eval.max_nodes,
             req_nodes: eval.req_nodes,
             prefer_alloc_nodes: eval.prefer_alloc_nodes,
+            all_cores: eval.avail_core,
             eval,
             usable,
-            nodes,
-            all_cores,
-            cores,
-            saved_cores,
+            cores: CoreArray::take(node_count),
+            saved_cores: Vec::with_capacity(nodes.len()),
+            saved_words: Vec::with_capacity(nodes.len() * 2),
             succeeded: false,
         };
-        narrowed.set_node_map(|usable, chosen| usable & chosen);
+        for &node in nodes.iter().filter(|&&node| bits::contains(usable, node)) {
+            narrowed.add_cores_of(node);
+        }
+        // SAFETY: checked to be a bitmap when the evaluation began; nobody else looks at it now.
+        if let Some(map) = unsafe { bitmap::words_mut(narrowed.eval.node_map) } {
+            map.fill(0);
+            for saved in &narrowed.saved_cores {
+                bits::put(map, saved.node, true);
+            }
+        }
         let eval = &mut *narrowed.eval;
-        eval.avail_core = narrowed.cores.as_mut_ptr();
+        eval.avail_core = narrowed.cores.0.as_mut_ptr();
         // The flat evaluator takes the larger of the two, stock's block evaluation the smaller.
         eval.req_nodes = eval.req_nodes.min(eval.min_nodes);
         eval.prefer_alloc_nodes = false;
@@ -157,14 +161,15 @@ impl<'e> Narrowed<'e> {
         narrowed
     }
 
-    fn set_node_map(&mut self, word: impl Fn(u64, u64) -> u64) {
-        // SAFETY: checked to be a bitmap when the evaluation began; nobody else looks at it now.
-        if let Some(map) = unsafe { bitmap::words_mut(self.eval.node_map) } {
-            for (i, slot) in map.iter_mut().enumerate() {
-                *slot =
-                    word(self.usable.get(i).copied().unwrap_or(0), self.nodes.get(i).copied().unwrap_or(0));
-            }
-        }
+    /// Adds a usable node and keeps its cores.
+    fn add_cores_of(&mut self, node: usize) {
+        // SAFETY: the array has an entry for each node, of which this is one: it is in the node map.
+        let bitmap = unsafe { self.all_cores.wrapping_add(node).read() };
+        // SAFETY: each entry is NULL or the bitmap of the node's cores.
+        let words = unsafe { bitmap::words(bitmap) }.unwrap_or(&[]);
+        self.saved_cores.push(SavedCores { node, words: (self.saved_words.len(), words.len()) });
+        self.saved_words.extend_from_slice(words);
+        self.cores.0[node] = bitmap;
     }
 }
 
@@ -173,21 +178,55 @@ impl Drop for Narrowed<'_> {
         self.eval.avail_core = self.all_cores;
         self.eval.req_nodes = self.req_nodes;
         self.eval.prefer_alloc_nodes = self.prefer_alloc_nodes;
-        for &(index, ref words) in &self.saved_cores {
-            let of_node = self.cores[index];
-            // SAFETY: the array has an entry for each node; the evaluator may have exchanged the node's bitmap.
-            unsafe { self.all_cores.wrapping_add(index).write(of_node) };
+        for &SavedCores { node, words: (start, length) } in &self.saved_cores {
+            // The evaluator may have exchanged the node's bitmap.
+            let bitmap = std::mem::replace(&mut self.cores.0[node], ptr::null_mut());
+            // SAFETY: the array has an entry for each node.
+            unsafe { self.all_cores.wrapping_add(node).write(bitmap) };
             if !self.succeeded
                 // SAFETY: the bitmap of the node's cores; nobody else looks at it now.
-                && let Some(cores) = unsafe { bitmap::words_mut(of_node) }
-                && cores.len() == words.len()
+                && let Some(cores) = unsafe { bitmap::words_mut(bitmap) }
+                && cores.len() == length
             {
-                cores.copy_from_slice(words);
+                cores.copy_from_slice(&self.saved_words[start..start + length]);
             }
         }
+        self.cores.give_back();
         if !self.succeeded {
             self.eval.max_nodes = self.max_nodes;
-            self.set_node_map(|usable, _| usable);
+            // SAFETY: checked to be a bitmap when the evaluation began; nobody else looks at it now.
+            if let Some(map) = unsafe { bitmap::words_mut(self.eval.node_map) } {
+                for (word, &usable) in map.iter_mut().zip(self.usable) {
+                    *word = usable;
+                }
+            }
+        }
+    }
+}
+
+/// An array of the cores of each node; NULL for all that are not chosen. It is as long as the cluster has nodes, so one
+/// is kept and used again.
+struct CoreArray(Vec<*mut bitstr_t>);
+
+/// The array that nobody uses now, with NULL in every entry.
+static SPARE: Mutex<Option<CoreArray>> = Mutex::new(None);
+
+// SAFETY: a spare array holds only NULL, and one in use stays with its evaluation.
+unsafe impl Send for CoreArray {}
+
+impl CoreArray {
+    fn take(node_count: usize) -> Self {
+        let spare = SPARE.try_lock().ok().and_then(|mut spare| spare.take());
+        match spare {
+            Some(array) if array.0.len() == node_count => array,
+            _ => Self(vec![ptr::null_mut(); node_count]),
+        }
+    }
+
+    /// Keeps the array for the next evaluation. Each entry was set to NULL before.
+    fn give_back(&mut self) {
+        if let Ok(mut spare) = SPARE.try_lock() {
+            *spare = Some(Self(std::mem::take(&mut self.0)));
         }
     }
 }
@@ -291,7 +330,7 @@ mod tests {
     }
 
     /// Nodes 1, 65 and 69; the last one is not usable.
-    const GIVEN: [u64; 2] = [0b10, 0b10_0010];
+    const GIVEN: [usize; 3] = [1, 65, 69];
 
     #[test]
     fn a_failed_try_leaves_no_trace() {

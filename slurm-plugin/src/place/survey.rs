@@ -1,0 +1,125 @@
+#![forbid(unsafe_code)]
+//! What the choice needs to know of nodes, and which nodes its shares are.
+
+use std::cmp::Reverse;
+use std::num::NonZeroU32;
+
+use fabric::placement::{Candidate, Partition, Request};
+
+use crate::host::eval::Eval;
+use crate::host::job::Job;
+use crate::host::log::{Level, enabled};
+use crate::host::node::NodeTable;
+use crate::model::{Block, Model};
+
+/// Looks at nodes.
+pub(super) struct Survey<'s> {
+    pub(super) eval: &'s Eval<'s>,
+    pub(super) model: &'s Model,
+    pub(super) job: &'s Job<'s>,
+    pub(super) nodes: &'s NodeTable<'s>,
+}
+
+/// Nodes to try.
+pub(super) type NodeSet = Vec<usize>;
+
+impl Survey<'_> {
+    /// Every partition by its numbers.
+    pub(super) fn partitions(&self, request: &Request) -> Vec<Partition> {
+        let spans = request.segment.is_none() && request.trays > self.model.largest();
+        // Looking at every node's record is worth it only where the answer or a log line needs it.
+        let health_matters = spans || enabled(Level::Debug);
+        // Weights order the partitions that can hold the whole job, and nothing else.
+        let weight_matters = request.segment.is_none() && !spans;
+
+        let partition = |block: &Block| {
+            let usable = self.eval.usable();
+            let free = block.overlap(usable);
+            let lightest = || block.common(usable).map(|node| self.weight(node)).min();
+            Partition {
+                trays: block.trays(),
+                healthy: if health_matters { self.healthy(block) } else { block.trays() },
+                free,
+                required: self.job.required.map_or(0, |required| block.overlap(required)),
+                weight: if weight_matters && free >= request.trays { lightest() } else { None }
+                    .unwrap_or(u64::MAX),
+            }
+        };
+        self.model.blocks.iter().map(partition).collect()
+    }
+
+    fn weight(&self, node: usize) -> u64 {
+        self.nodes.get(node).map_or(u64::MAX, |node| node.weight())
+    }
+
+    fn healthy(&self, block: &Block) -> u32 {
+        let healthy = block.nodes().filter(|&n| self.nodes.get(n).is_some_and(|node| node.is_healthy()));
+        u32::try_from(healthy.count()).unwrap_or(u32::MAX)
+    }
+
+    fn free(&self, partition: usize) -> impl Iterator<Item = usize> + '_ {
+        self.model.blocks[partition].common(self.eval.usable())
+    }
+
+    fn cpus(&self, node: usize) -> u64 {
+        self.eval.cpus(node).into()
+    }
+
+    /// Whether as many free nodes of the partition as the job may have can give its CPUs.
+    pub(super) fn has_cpus(&self, partition: usize) -> bool {
+        let needed = u64::from(self.job.min_cpus);
+        let most = self.eval.most() as usize;
+        let mut sum = 0;
+        let enough = self.free(partition).take(most).any(|node| {
+            sum += self.cpus(node);
+            sum >= needed
+        });
+        enough || {
+            let mut cpus: Vec<u64> = self.free(partition).map(|node| self.cpus(node)).collect();
+            cpus.sort_unstable_by_key(|&cpus| Reverse(cpus));
+            cpus.iter().take(most).sum::<u64>() >= needed
+        }
+    }
+
+    /// All free nodes of one partition: Slurm's evaluator picks among them.
+    pub(super) fn all_of(&self, partition: usize, nodes: &mut NodeSet) {
+        nodes.clear();
+        nodes.extend(self.free(partition));
+    }
+
+    /// The nodes of a candidate over several partitions, lowest weight first, then in order.
+    pub(super) fn some_of(&self, candidate: &Candidate, nodes: &mut NodeSet) {
+        nodes.clear();
+        for share in &candidate.shares {
+            let mut free: Vec<(u64, usize)> =
+                self.free(share.partition).map(|node| (self.weight(node), node)).collect();
+            free.sort_unstable();
+            nodes.extend(free.iter().take(share.trays as usize).map(|&(_, node)| node));
+        }
+    }
+
+    /// The segments with most CPUs that there are, and how many CPUs that is: no other choice has more.
+    pub(super) fn richest_segments(
+        &self,
+        request: &Request,
+        segment: NonZeroU32,
+        nodes: &mut NodeSet,
+    ) -> u64 {
+        let size = segment.get() as usize;
+        let mut segments: Vec<(u64, Vec<usize>)> = Vec::new();
+        for partition in 0..self.model.blocks.len() {
+            let mut free: Vec<usize> = self.free(partition).collect();
+            free.sort_by_key(|&node| Reverse(self.cpus(node)));
+            let chunks = free.chunks_exact(size).take(if request.spread { 1 } else { usize::MAX });
+            segments.extend(
+                chunks.map(|chunk| (chunk.iter().map(|&node| self.cpus(node)).sum(), chunk.to_vec())),
+            );
+        }
+        // Within a partition the richer segment comes first, so taking the richest of all takes them in that order.
+        segments.sort_by_key(|&(cpus, _)| Reverse(cpus));
+        segments.truncate((request.trays / segment) as usize);
+        nodes.clear();
+        nodes.extend(segments.iter().flat_map(|(_, nodes)| nodes));
+        segments.iter().map(|(cpus, _)| cpus).sum()
+    }
+}
