@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lab::cli::{BenchCommand, LabCommand};
 use tests::cli::ClusterCommand;
 
 use crate::workspace::Workspace;
@@ -28,6 +29,12 @@ enum Command {
     /// Start, use and end a test cluster: real Slurm, simulated NVLink trays.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Slurm's own placement code in one process, with our plugin and with Slurm's: compare them on synthetic clusters.
+    #[command(subcommand)]
+    Lab(LabCommand),
+    /// Measure.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Build the release artifacts and put them into target/stage.
     Build,
     /// Build the plugin and put it where Slurm loads it from, in one step that cannot leave a part of a file.
@@ -68,6 +75,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test(options) => return test::run(&workspace, &options),
         Command::Demo(options) => return demo::run(&workspace, &options),
         Command::Cluster(command) => return command.run(),
+        Command::Lab(command) => {
+            let program = lab::cli::build(workspace.cargo(), workspace.target())?;
+            return command.run(&program, workspace.target());
+        }
+        Command::Bench(command) => {
+            let program = lab::cli::build(workspace.cargo(), workspace.target())?;
+            return command.run(&program, workspace.target());
+        }
         Command::Build => {
             setup::ensure()?;
             let staged = artifacts::build(&workspace)?;

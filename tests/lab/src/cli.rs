@@ -1,0 +1,132 @@
+//! The commands, as the task runner offers them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, Subcommand};
+use tests::stage::Artifact;
+use tests::tree::Tree;
+
+use crate::bench;
+use crate::check;
+use crate::diff::{self, Pair, Plan};
+use crate::host::Parts;
+use crate::scene_file;
+
+/// `lab ...`
+#[derive(Debug, Subcommand)]
+pub enum LabCommand {
+    /// Ask stock and ours about random situations, and check ours.
+    Diff(DiffOptions),
+    /// Ask both about one situation from a file, and show why ours answers so.
+    Case {
+        /// The situation, as `lab diff` writes it.
+        file: PathBuf,
+    },
+}
+
+/// `lab diff`
+#[derive(Debug, Args)]
+pub struct DiffOptions {
+    /// Seed of the situations.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many situations.
+    #[arg(long, default_value_t = 10_000)]
+    cases: u32,
+    /// Most nodes of a cluster.
+    #[arg(long)]
+    nodes: Option<u32>,
+    /// Racks of each cluster.
+    #[arg(long)]
+    racks: Option<u32>,
+}
+
+/// `bench ...`
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Time placement calls: stock, ours, and the least that any plugin costs.
+    Eval(bench::Options),
+}
+
+impl LabCommand {
+    /// Runs the command with the given host program. Exit code 1: something was found wrong.
+    ///
+    /// # Errors
+    /// It could not run.
+    pub fn run(&self, program: &Path, target: &Path) -> anyhow::Result<ExitCode> {
+        let parts = parts(program)?;
+        match self {
+            Self::Diff(options) => {
+                let plan = Plan {
+                    seed: options.seed,
+                    cases: options.cases,
+                    nodes: options.nodes,
+                    racks: options.racks,
+                };
+                println!("seed {}, {} situations", plan.seed, plan.cases);
+                let report = diff::run(&parts, plan, &target.join("lab"))?;
+                print!("{report}");
+                Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            Self::Case { file } => case(&parts, file),
+        }
+    }
+}
+
+impl BenchCommand {
+    /// Runs the command with the given host program; results go to `target/bench`.
+    ///
+    /// # Errors
+    /// It could not run.
+    pub fn run(&self, program: &Path, target: &Path) -> anyhow::Result<ExitCode> {
+        let Self::Eval(options) = self;
+        bench::run(&parts(program)?, options, &target.join("bench"))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Builds the host program, optimised, with the given cargo command in the workspace's root, and gives its path.
+///
+/// # Errors
+/// The build fails; cargo has said why.
+pub fn build(mut cargo: Command, target: &Path) -> anyhow::Result<PathBuf> {
+    let status = cargo
+        .args(["build", "--quiet", "--release", "--locked", "--package", "lab", "--bin", "lab-host"])
+        .status()
+        .context("cannot start cargo")?;
+    ensure!(status.success(), "the lab's host program could not be built ({status})");
+    Ok(target.join("release/lab-host"))
+}
+
+fn parts(program: &Path) -> anyhow::Result<Parts> {
+    Ok(Parts { program: program.to_owned(), plugin: Artifact::Plugin.need()?, tree: Tree::ensure()? })
+}
+
+fn case(parts: &Parts, file: &Path) -> anyhow::Result<ExitCode> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let scene = scene_file::parse(&text).with_context(|| format!("{}", file.display()))?;
+    let mut pair = Pair::start(parts, &scene.cluster, true)?;
+    let (stock, ours) = pair.ask(&scene)?;
+    println!("stock {}", diff::describe(&scene, &stock));
+    println!("ours  {}", diff::describe(&scene, &ours));
+    let explained = |log: &str| -> Vec<String> {
+        let interesting = |line: &&str| line.contains("JobId=") || line.contains("left to Slurm");
+        log.lines().filter(interesting).map(|line| format!("      {line}")).collect()
+    };
+    let log = pair.ours.log();
+    let lines = explained(&log);
+    println!("{}", if lines.is_empty() { log } else { lines.join("\n") });
+    let verdict = check::compare(&scene, &stock, &ours);
+    println!(
+        "{}{}{}",
+        verdict.class.name(),
+        if verdict.reason.is_empty() { "" } else { ": " },
+        verdict.reason
+    );
+    for violation in &verdict.violations {
+        println!("violation: {violation}");
+    }
+    Ok(if verdict.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,184 @@
+//! Host programs as child processes: one with Slurm's own plugin, one with ours.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tempfile::TempDir;
+use tests::tree::Tree;
+
+use crate::protocol::{Answer, Answerer, Question, Reply, Request};
+use crate::scene::Cluster;
+
+/// Bounds one reply: a batch of timed evaluations on the largest cluster.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What host programs are made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The host program.
+    pub program: PathBuf,
+    /// Our plugin's file.
+    pub plugin: PathBuf,
+    /// The root tree with Slurm.
+    pub tree: Tree,
+}
+
+/// Which plugin a host loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loads {
+    /// Slurm's own topology/block.
+    Stock,
+    /// Ours.
+    Ours,
+}
+
+/// A running host.
+pub struct Host {
+    child: Child,
+    requests: Option<ChildStdin>,
+    replies: Receiver<String>,
+    directory: TempDir,
+    /// How long the plugin took to build its model, in nanoseconds.
+    pub build_ns: u64,
+}
+
+impl Host {
+    /// Starts a host with a cluster in it.
+    ///
+    /// # Errors
+    /// It does not start; the text holds Slurm's log.
+    pub fn start(parts: &Parts, loads: Loads, cluster: &Cluster, verbose: bool) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("slurm-nvlink-lab-").tempdir()?;
+        let inside = |path: &Path| parts.tree.root().join(path.strip_prefix("/").unwrap_or(path));
+        let stock = inside(parts.tree.plugin_dir());
+        let mut plugin_dir = stock.display().to_string();
+        if loads == Loads::Ours {
+            let ours = directory.path().join("plugin");
+            fs::create_dir(&ours)?;
+            fs::copy(&parts.plugin, ours.join("topology_block.so"))
+                .with_context(|| format!("cannot copy {}", parts.plugin.display()))?;
+            plugin_dir = format!("{}:{plugin_dir}", ours.display());
+        }
+        let configuration = directory.path().join("slurm.conf");
+        fs::write(&configuration, slurm_conf(&plugin_dir, cluster.nodes()))?;
+        fs::write(directory.path().join("topology.yaml"), cluster.topology_yaml())?;
+        let log = fs::File::create(directory.path().join("log"))?;
+
+        // The tree's own loader and libraries: its C library is newer than that of many a development machine.
+        let libraries = inside(parts.tree.library_dir());
+        let mut child = Command::new(loader(parts.tree.root())?)
+            .arg("--library-path")
+            .arg(format!("{}:{}", libraries.display(), stock.display()))
+            .arg(&parts.program)
+            .args([&stock, &configuration])
+            .arg(if verbose { "5" } else { "2" })
+            .env("SLURM_CONF", &configuration)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {}", parts.program.display()))?;
+        let output = child.stdout.take().context("the host has no output")?;
+        let (sender, replies) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let requests = child.stdin.take();
+        let mut host = Self { child, requests, replies, directory, build_ns: 0 };
+        match host.reply()? {
+            Reply::Ready { build_ns } => host.build_ns = build_ns,
+            other => bail!("the host began with {other:?}"),
+        }
+        if loads == Loads::Ours && host.log().contains("refuses to load") {
+            bail!("our plugin refused to load:\n{}", host.log());
+        }
+        Ok(host)
+    }
+
+    /// Asks a question.
+    ///
+    /// # Errors
+    /// The host has ended or cannot answer.
+    pub fn ask(&mut self, question: Question) -> anyhow::Result<Answer> {
+        match self.request(&Request::Ask(question))? {
+            Reply::Answer(answer) => Ok(answer),
+            other => bail!("the host said {other:?} instead of an answer"),
+        }
+    }
+
+    /// Nanoseconds of each of so many answers to the last question.
+    ///
+    /// # Errors
+    /// As [`Host::ask`].
+    pub fn time(&mut self, answerer: Answerer, repetitions: u32) -> anyhow::Result<Vec<u64>> {
+        match self.request(&Request::Time { answerer, repetitions })? {
+            Reply::Times(times) => Ok(times),
+            other => bail!("the host said {other:?} instead of times"),
+        }
+    }
+
+    /// What Slurm has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    fn request(&mut self, request: &Request) -> anyhow::Result<Reply> {
+        let mut line = serde_json::to_string(request)?;
+        line.push('\n');
+        let requests = self.requests.as_mut().context("the host takes no more requests")?;
+        if let Err(error) = requests.write_all(line.as_bytes()) {
+            return Err(self.ended().context(error));
+        }
+        self.reply()
+    }
+
+    fn reply(&mut self) -> anyhow::Result<Reply> {
+        let Ok(line) = self.replies.recv_timeout(LIMIT) else { return Err(self.ended()) };
+        match serde_json::from_str(&line)? {
+            Reply::Failed(why) => bail!("the host cannot go on: {why}; Slurm's log:\n{}", self.log()),
+            reply => Ok(reply),
+        }
+    }
+
+    fn ended(&mut self) -> anyhow::Error {
+        // Alive, it has gone silent for the whole limit; Drop ends it.
+        let status = self.child.try_wait();
+        anyhow::anyhow!("the host gave no reply (status {status:?}); Slurm's log:\n{}", self.log())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // It ends by itself when it is told nothing more; a hanging one does not. Errors mean that it is gone already.
+        drop(self.requests.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The tree's dynamic loader.
+fn loader(root: &Path) -> anyhow::Result<PathBuf> {
+    ["lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1"]
+        .iter()
+        .map(|path| root.join(path))
+        .find(|path| path.exists())
+        .with_context(|| format!("no dynamic loader in {}", root.display()))
+}
+
+fn slurm_conf(plugin_dir: &str, nodes: usize) -> String {
+    format!(
+        "ClusterName=lab\nSlurmctldHost=localhost\nSlurmUser=root\nAuthType=auth/none\nCredType=cred/none\n\
+         PluginDir={plugin_dir}\nTopologyPlugin=topology/block\nSelectType=select/cons_tres\n\
+         SelectTypeParameters=CR_Core\nMaxNodeCount={nodes}\nNodeName=n[1-{nodes}] CPUs=4 State=UNKNOWN\n\
+         PartitionName=all Nodes=ALL Default=YES\n"
+    )
+}

@@ -1,0 +1,229 @@
+#![forbid(unsafe_code)]
+//! Lays questions out in memory as slurmctld does, and reads the answers.
+
+use std::time::Instant;
+
+use anyhow::ensure;
+use lab::layout::{NO_VAL, details, eval, job, mc, node, part, resources};
+use lab::protocol::{Answer, Answerer, Question};
+
+use crate::slurm::Slurm;
+use crate::words::Words;
+
+/// Words of a node's cores: header and 64 bits.
+const CORE_WORDS: usize = 3;
+const RESOURCE_WORDS: usize = resources::SIZE / 8;
+
+/// All memory of one question, and the question.
+pub(crate) struct Desk {
+    slurm: Slurm,
+    eval: Words,
+    job: Words,
+    details: Words,
+    part: Words,
+    mc: Words,
+    node_map: Words,
+    required: Words,
+    cores: Words,
+    core_array: Words,
+    masked_core_array: Words,
+    resources: Words,
+    resource_array: Words,
+    cores_per_socket: Words,
+    question: Option<Question>,
+    usable: Vec<usize>,
+}
+
+impl Desk {
+    pub(crate) fn new(slurm: Slurm) -> Self {
+        let nodes = slurm.node_count();
+        let desk = Self {
+            eval: Words::bytes(eval::SIZE),
+            job: Words::bytes(job::SIZE),
+            details: Words::bytes(details::SIZE),
+            part: Words::bytes(part::SIZE),
+            mc: Words::bytes(mc::SIZE),
+            node_map: Words::bitmap(nodes),
+            required: Words::bitmap(nodes),
+            cores: Words::zeroed(nodes * CORE_WORDS),
+            core_array: Words::zeroed(nodes),
+            masked_core_array: Words::zeroed(nodes),
+            resources: Words::zeroed(nodes * RESOURCE_WORDS),
+            resource_array: Words::zeroed(nodes),
+            cores_per_socket: Words::zeroed(nodes),
+            question: None,
+            usable: Vec::new(),
+            slurm,
+        };
+        desk.job.put(job::MAGIC, job::MAGIC_VALUE);
+        desk.job.put(job::DETAILS, desk.details.address());
+        desk.job.put(job::JOB_ID, 1);
+        desk.job.put(job::PART_PTR, desk.part.address());
+        desk.details.put(details::MAGIC, details::MAGIC_VALUE);
+        desk.details.put(details::MC_PTR, desk.mc.address());
+        desk.details.put(details::MAX_CPUS, NO_VAL);
+        desk.part.put(part::MAGIC, part::MAGIC_VALUE);
+        desk
+    }
+
+    /// Answers a question, and keeps it for [`Desk::time`].
+    pub(crate) fn ask(&mut self, question: Question) -> anyhow::Result<Answer> {
+        let nodes = self.slurm.node_count();
+        ensure!(question.cpus.len() == nodes, "the question has {} nodes, not {nodes}", question.cpus.len());
+        ensure!(question.weights.len() == nodes, "the question has other than {nodes} weights");
+        self.lay_out_nodes(&question);
+        self.lay_out_job(&question);
+        self.usable = (0..nodes).filter(|&index| question.cpus[index] > 0).collect();
+        self.question = Some(question);
+        self.reset();
+        let rc = self.slurm.evaluate(&self.eval);
+        let intact = self.eval.member(eval::AVAIL_CORE) == self.core_array.address()
+            && self.eval.member(eval::NODE_MAP) == self.node_map.address()
+            && self.usable.iter().all(|&index| {
+                self.core_array.get(index) == self.cores.address_of(index * CORE_WORDS)
+                    && self.resource_array.get(index) == self.resources.address_of(index * RESOURCE_WORDS)
+            });
+        let nodes =
+            if rc == 0 { self.node_map.ones().map(|index| index as u32).collect() } else { Vec::new() };
+        Ok(Answer { rc, nodes, intact })
+    }
+
+    /// Answers the last question again and again; nanoseconds of each time.
+    pub(crate) fn time(&mut self, answerer: Answerer, repetitions: u32) -> anyhow::Result<Vec<u64>> {
+        ensure!(self.question.is_some(), "there is no question yet");
+        let mut times = Vec::with_capacity(repetitions as usize);
+        for _ in 0..repetitions {
+            self.reset();
+            let begin = Instant::now();
+            match answerer {
+                Answerer::Plugin => {
+                    self.slurm.evaluate(&self.eval);
+                }
+                Answerer::Floor => self.trivial_choice(),
+            }
+            times.push(u64::try_from(begin.elapsed().as_nanos())?);
+        }
+        Ok(times)
+    }
+
+    /// The first usable nodes, as many as wanted, and Slurm's flat evaluator on just these.
+    fn trivial_choice(&self) {
+        let wanted = self.eval.member(eval::MIN_NODES) as usize;
+        let chosen: Vec<usize> = self.node_map.ones().take(wanted).collect();
+        self.node_map.clear_bits();
+        for &index in &chosen {
+            self.node_map.set_bit(index);
+            self.masked_core_array.set(index, self.core_array.get(index));
+        }
+        self.eval.put(eval::AVAIL_CORE, self.masked_core_array.address());
+        self.slurm.evaluate_flat(&self.eval);
+        self.eval.put(eval::AVAIL_CORE, self.core_array.address());
+        for &index in &chosen {
+            self.masked_core_array.set(index, 0);
+        }
+    }
+
+    fn lay_out_nodes(&self, question: &Question) {
+        self.core_array.clear();
+        self.resource_array.clear();
+        for (index, &cpus) in question.cpus.iter().enumerate() {
+            let most = u64::from(cpus).max(1);
+            for (member, value) in [
+                (node::BOARDS, 1),
+                (node::TOT_SOCKETS, 1),
+                (node::CORES, most),
+                (node::TOT_CORES, most),
+                (node::CPUS, most),
+                (node::TPC, 1),
+                (node::THREADS, 1),
+                (node::WEIGHT, u64::from(question.weights[index])),
+                (node::SCHED_WEIGHT, u64::from(question.weights[index])),
+                (node::NODE_STATE, if cpus > 0 { node::STATE_IDLE } else { node::STATE_ALLOCATED }),
+            ] {
+                self.slurm.put(index, member, value);
+            }
+        }
+        for &index in &question.drained {
+            self.slurm.put(index as usize, node::NODE_STATE, node::STATE_IDLE | node::STATE_DRAIN);
+        }
+    }
+
+    fn lay_out_job(&self, question: &Question) {
+        let asked = &question.job;
+        let mut flags = 0;
+        if asked.spread {
+            flags |= job::SPREAD_SEGMENTS;
+        }
+        if asked.consolidate {
+            flags |= job::CONSOLIDATE_SEGMENTS;
+        }
+        self.job.put(job::BIT_FLAGS, flags);
+        self.required.clear_bits();
+        for &index in &asked.required {
+            self.required.set_bit(index as usize);
+        }
+        let required = if asked.required.is_empty() { 0 } else { self.required.address() };
+        for (member, value) in [
+            (details::CPUS_PER_TASK, u64::from(asked.cpus_per_task)),
+            (details::MIN_CPUS, u64::from(asked.min_cpus)),
+            (details::MIN_NODES, u64::from(asked.min_nodes)),
+            (details::MAX_NODES, u64::from(asked.max_nodes)),
+            (details::NTASKS_PER_NODE, u64::from(asked.ntasks_per_node)),
+            (details::NUM_TASKS, u64::from(asked.num_tasks)),
+            (details::PN_MIN_CPUS, 1),
+            (details::REQ_NODE_BITMAP, required),
+            (details::SEGMENT_SIZE, u64::from(asked.segment)),
+            (details::WHOLE_NODE, u64::from(asked.exclusive)),
+        ] {
+            self.details.put(member, value);
+        }
+        self.mc.put(mc::CPUS_PER_TASK, u64::from(asked.cpus_per_task));
+        self.mc.put(mc::NTASKS_PER_NODE, u64::from(asked.ntasks_per_node));
+    }
+
+    /// Puts back everything that an evaluation may change.
+    fn reset(&self) {
+        let Some(question) = &self.question else { return };
+        self.node_map.clear_bits();
+        for &index in &self.usable {
+            let cpus = u64::from(question.cpus[index]);
+            self.node_map.set_bit(index);
+            let cores = index * CORE_WORDS;
+            self.cores.set(cores, lab::layout::BITMAP_MAGIC);
+            self.cores.set(cores + 1, cpus);
+            self.cores.set(cores + 2, u64::MAX >> (64 - cpus.clamp(1, 64)));
+            self.core_array.set(index, self.cores.address_of(cores));
+            let place = index * RESOURCE_WORDS;
+            self.cores_per_socket.set(index, cpus);
+            for (member, value) in [
+                (resources::AVAIL_CPUS, cpus),
+                (resources::AVAIL_RES_PROD, cpus),
+                (resources::AVAIL_CORES_PER_SOCK, self.cores_per_socket.address_of(index)),
+                (resources::MAX_CPUS, cpus),
+                (resources::SOCK_CNT, 1),
+                (resources::TPC, 1),
+            ] {
+                self.resources.put_at(place, member, value);
+            }
+            self.resource_array.set(index, self.resources.address_of(place));
+        }
+        let asked = &question.job;
+        let context = (104, 8);
+        let before = self.eval.member(context);
+        self.eval.clear();
+        for (member, value) in [
+            (context, before),
+            (eval::AVAIL_CORE, self.core_array.address()),
+            (eval::AVAIL_RES_ARRAY, self.resource_array.address()),
+            (eval::CR_TYPE, eval::CR_CORE),
+            (eval::JOB_PTR, self.job.address()),
+            (eval::MAX_NODES, u64::from(asked.max_nodes)),
+            (eval::MC_PTR, self.mc.address()),
+            (eval::MIN_NODES, u64::from(asked.min_nodes)),
+            (eval::NODE_MAP, self.node_map.address()),
+            (eval::REQ_NODES, u64::from(asked.req_nodes)),
+        ] {
+            self.eval.put(member, value);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+#![forbid(unsafe_code)]
+//! Memory that Slurm's code reads and writes: words in cells, so that both sides may change it.
+
+use std::cell::Cell;
+
+use lab::layout::{BITMAP_MAGIC, Member};
+
+/// Zeroed memory at a fixed address.
+pub(crate) struct Words(Box<[Cell<u64>]>);
+
+impl Words {
+    /// Memory of at least so many bytes.
+    pub(crate) fn bytes(bytes: usize) -> Self {
+        Self::zeroed(bytes.div_ceil(8))
+    }
+
+    pub(crate) fn zeroed(words: usize) -> Self {
+        Self(vec![Cell::new(0); words].into_boxed_slice())
+    }
+
+    /// An empty bitmap.
+    pub(crate) fn bitmap(bits: usize) -> Self {
+        let bitmap = Self::zeroed(2 + bits.div_ceil(64));
+        bitmap.set(0, BITMAP_MAGIC);
+        bitmap.set(1, bits as u64);
+        bitmap
+    }
+
+    /// The address as a member holds it.
+    pub(crate) fn address(&self) -> u64 {
+        self.0.as_ptr().expose_provenance() as u64
+    }
+
+    /// The address of a word.
+    pub(crate) fn address_of(&self, word: usize) -> u64 {
+        self.address() + 8 * word as u64
+    }
+
+    pub(crate) fn pointer<T>(&self) -> *mut T {
+        self.0.as_ptr().cast_mut().cast()
+    }
+
+    pub(crate) fn set(&self, word: usize, value: u64) {
+        self.0[word].set(value);
+    }
+
+    pub(crate) fn get(&self, word: usize) -> u64 {
+        self.0[word].get()
+    }
+
+    /// Writes a member. Members never cross a word.
+    pub(crate) fn put(&self, member: Member, value: u64) {
+        self.put_at(0, member, value);
+    }
+
+    /// Writes a member of the record that begins at a word.
+    pub(crate) fn put_at(&self, word: usize, (offset, size): Member, value: u64) {
+        let shift = offset % 8 * 8;
+        let mask = if size == 8 { u64::MAX } else { ((1 << (8 * size)) - 1) << shift };
+        let cell = &self.0[word + offset / 8];
+        cell.set(cell.get() & !mask | value << shift & mask);
+    }
+
+    pub(crate) fn member(&self, (offset, size): Member) -> u64 {
+        let mask = if size == 8 { u64::MAX } else { (1 << (8 * size)) - 1 };
+        self.get(offset / 8) >> (offset % 8 * 8) & mask
+    }
+
+    pub(crate) fn clear(&self) {
+        for cell in &self.0 {
+            cell.set(0);
+        }
+    }
+
+    pub(crate) fn clear_bits(&self) {
+        for cell in &self.0[2..] {
+            cell.set(0);
+        }
+    }
+
+    pub(crate) fn set_bit(&self, bit: usize) {
+        let cell = &self.0[2 + bit / 64];
+        cell.set(cell.get() | 1 << (bit % 64));
+    }
+
+    /// The set bits in ascending order.
+    pub(crate) fn ones(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0[2..].iter().enumerate().flat_map(|(index, cell)| {
+            let mut word = cell.get();
+            std::iter::from_fn(move || {
+                (word != 0).then(|| {
+                    let bit = word.trailing_zeros() as usize;
+                    word &= word - 1;
+                    index * 64 + bit
+                })
+            })
+        })
+    }
+}

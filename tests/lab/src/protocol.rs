@@ -1,0 +1,96 @@
+#![forbid(unsafe_code)]
+//! What the lab and its host programs say to each other: one JSON object a line.
+
+use serde::{Deserialize, Serialize};
+
+/// A job as Slurm's evaluator gets to see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobQuestion {
+    /// Least number of nodes.
+    pub min_nodes: u32,
+    /// Requested number of nodes; the upper end of a range.
+    pub req_nodes: u32,
+    /// Most nodes.
+    pub max_nodes: u32,
+    /// CPUs of the whole job.
+    pub min_cpus: u32,
+    /// CPUs of each task, at least 1.
+    pub cpus_per_task: u16,
+    /// Tasks; 0 when not given.
+    pub num_tasks: u32,
+    /// Tasks on each node; 0 when not given.
+    pub ntasks_per_node: u16,
+    /// `--segment`; 0 when not given.
+    pub segment: u16,
+    /// `--spread-segments`.
+    pub spread: bool,
+    /// `--consolidate-segments`.
+    pub consolidate: bool,
+    /// Whole nodes only.
+    pub exclusive: bool,
+    /// Nodes that must be used, by position.
+    pub required: Vec<u32>,
+}
+
+/// A question: which nodes does the job get?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// CPUs that each node can give to this job; 0: the node is not usable.
+    pub cpus: Vec<u16>,
+    /// Scheduling weight of each node.
+    pub weights: Vec<u32>,
+    /// Drained nodes, by position.
+    pub drained: Vec<u32>,
+    /// The job.
+    pub job: JobQuestion,
+}
+
+/// Who answers a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answerer {
+    /// The plugin that Slurm loaded.
+    Plugin,
+    /// The first usable nodes, as many as wanted, handed to Slurm's flat evaluator: the least that any plugin costs.
+    Floor,
+}
+
+/// From the lab to the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Answer a question.
+    Ask(Question),
+    /// Answer the last question again so many times, and say how long each took.
+    Time {
+        /// Who answers.
+        answerer: Answerer,
+        /// How many times.
+        repetitions: u32,
+    },
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Slurm's return code, 0 for a placement.
+    pub rc: i32,
+    /// Nodes that the job gets, by position; empty when it gets none.
+    pub nodes: Vec<u32>,
+    /// Whether everything that Slurm goes on using was left as it should be.
+    pub intact: bool,
+}
+
+/// From the host to the lab.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The host has started and built its cluster.
+    Ready {
+        /// How long the plugin took to build its model, in nanoseconds.
+        build_ns: u64,
+    },
+    /// The answer to a question.
+    Answer(Answer),
+    /// Nanoseconds of each repetition.
+    Times(Vec<u64>),
+    /// The host cannot go on.
+    Failed(String),
+}

@@ -1,0 +1,146 @@
+//! Random clusters and situations from a seed: the same seed gives the same ones on every machine.
+
+use crate::protocol::JobQuestion;
+use crate::scene::{Cluster, Job, Scene, Tray};
+
+/// A source of numbers (splitmix64).
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// Starts from a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    /// A number of `low..=high`.
+    pub fn between(&mut self, low: u32, high: u32) -> u32 {
+        let span = u64::from(high.max(low) - low) + 1;
+        low + (self.next() % span) as u32
+    }
+
+    /// True in so many of a hundred cases.
+    pub fn percent(&mut self, percent: u32) -> bool {
+        self.between(1, 100) <= percent
+    }
+
+    fn one_of<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.between(0, items.len() as u32 - 1) as usize]
+    }
+
+    /// A cluster; the numbers of nodes and racks are bounds.
+    pub fn cluster(&mut self, nodes: Option<u32>, racks: Option<u32>) -> Cluster {
+        let count = racks.unwrap_or_else(|| self.between(1, 10)).max(1);
+        let most = nodes.map_or(18, |nodes| (nodes / count).clamp(1, 72));
+        let base = if self.percent(50) { most } else { self.between(1, most) };
+        let alike = self.percent(60);
+        let racks: Vec<u32> = (0..count).map(|_| if alike { base } else { self.between(1, base) }).collect();
+        let block_sizes = match self.between(0, 9) {
+            0 => Vec::new(),
+            1 => vec![base, 2 * base],
+            2 => vec![base, 2 * base, 4 * base],
+            3 => vec![base.div_ceil(2)],
+            _ => vec![base],
+        };
+        let loose = if self.percent(20) { self.between(1, 4) } else { 0 };
+        Cluster { racks, loose, block_sizes }
+    }
+
+    /// A situation on a cluster.
+    pub fn scene(&mut self, cluster: &Cluster) -> Scene {
+        let trays = self.trays(cluster);
+        let usable: Vec<u32> = (0..)
+            .zip(&trays)
+            .filter(|(_, tray): &(u32, &Tray)| !tray.busy && !tray.drained)
+            .map(|(node, _)| node)
+            .collect();
+        let job = self.job(cluster, &usable, trays.iter().map(|tray| tray.cpus).max().unwrap_or(1));
+        Scene { cluster: cluster.clone(), trays, job }
+    }
+
+    fn trays(&mut self, cluster: &Cluster) -> Vec<Tray> {
+        let (busy, drained) = (self.one_of(&[0, 10, 30, 50, 80, 95]), self.one_of(&[0, 0, 5, 15]));
+        let by_rack = self.percent(40);
+        let (cpus, uneven) = (self.one_of(&[1, 4, 8, 64]), self.percent(20));
+        let weights = self.one_of(&[1, 1, 1, 2, 4]);
+        let mut rack_busy = false;
+        let mut last_rack = None;
+        let mut trays = Vec::with_capacity(cluster.nodes());
+        for rack in cluster.rack_of_nodes() {
+            if rack != last_rack || trays.is_empty() {
+                rack_busy = self.percent(busy);
+                last_rack = rack;
+            }
+            let busy = if by_rack { rack_busy != self.percent(5) } else { self.percent(busy) };
+            trays.push(Tray {
+                busy,
+                drained: self.percent(drained),
+                cpus: if uneven { self.between(1, u32::from(cpus)) as u16 } else { cpus },
+                weight: self.between(1, weights),
+            });
+        }
+        trays
+    }
+
+    fn job(&mut self, cluster: &Cluster, usable: &[u32], cpus: u16) -> Job {
+        let all = cluster.nodes() as u32;
+        let rack = cluster.largest();
+        let mut nodes = match self.between(0, 9) {
+            0 => 1,
+            1..=5 => self.between(1, rack),
+            6..=7 => self.between(1, (usable.len() as u32).max(1)),
+            8 => rack.min(all),
+            _ => self.between(1, all),
+        };
+        let mut segment = 0;
+        if self.percent(30) {
+            segment = self.between(1, rack + 1);
+            if self.percent(85) {
+                nodes = (nodes.div_ceil(segment) * segment).min(all / segment * segment).max(1);
+            }
+        }
+        let most = if self.percent(15) { self.between(nodes, all.max(nodes)) } else { nodes };
+        let cpus_per_task = if self.percent(20) { self.between(1, u32::from(cpus)) as u16 } else { 1 };
+        let ntasks_per_node = if self.percent(15) { self.between(1, u32::from(cpus)) as u16 } else { 0 };
+        let min_cpus = match self.between(0, 9) {
+            0 => self.between(nodes, nodes * u32::from(cpus) + 2),
+            1 => nodes * u32::from(cpus),
+            _ => nodes * u32::from(ntasks_per_node.max(1)) * u32::from(cpus_per_task),
+        };
+        let some = |random: &mut Self, most: u32| {
+            let mut picked: Vec<u32> = (0..random.between(1, most.max(1)))
+                .filter(|_| !usable.is_empty())
+                .map(|_| usable[random.between(0, usable.len() as u32 - 1) as usize])
+                .collect();
+            picked.sort_unstable();
+            picked.dedup();
+            picked
+        };
+        let mut required = if self.percent(15) { some(self, nodes.min(3)) } else { Vec::new() };
+        let excluded = if self.percent(10) { some(self, 4) } else { Vec::new() };
+        required.retain(|node| !excluded.contains(node));
+        let asked = JobQuestion {
+            min_nodes: nodes,
+            req_nodes: most,
+            max_nodes: most,
+            min_cpus,
+            cpus_per_task,
+            num_tasks: if self.percent(20) { nodes } else { 0 },
+            ntasks_per_node,
+            segment: u16::try_from(segment).unwrap_or(0),
+            spread: segment > 0 && self.percent(20),
+            consolidate: segment > 0 && self.percent(10),
+            exclusive: self.percent(80),
+            required,
+        };
+        Job { asked, excluded }
+    }
+}

@@ -1,0 +1,230 @@
+//! Scenes as text that people read and write.
+//!
+//! ```toml
+//! [cluster]
+//! racks = [18, 18]
+//! block_sizes = [18]
+//!
+//! [trays]
+//! busy = "n[1-4]"
+//! drained = "n20"
+//! cpus = 8
+//!
+//! [job]
+//! nodes = 16
+//! ```
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, ensure};
+use fabric::HostList;
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::JobQuestion;
+use crate::scene::{Cluster, Job, Scene, Tray};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    cluster: Cluster,
+    #[serde(default)]
+    trays: Trays,
+    job: Asked,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Trays {
+    busy: String,
+    drained: String,
+    /// CPUs of every tray that `cpus_of` does not name.
+    cpus: u16,
+    /// Host list -> CPUs that are left for the job.
+    cpus_of: BTreeMap<String, u16>,
+    /// Host list -> weight; 1 for the rest.
+    weight_of: BTreeMap<String, u32>,
+}
+
+impl Default for Trays {
+    fn default() -> Self {
+        Self {
+            busy: String::new(),
+            drained: String::new(),
+            cpus: 4,
+            cpus_of: BTreeMap::new(),
+            weight_of: BTreeMap::new(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    nodes: u32,
+    /// Upper end of a range (`-N4-8`); the same as `nodes` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    most_nodes: Option<u32>,
+    /// CPUs of the whole job; one for each node when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cpus: Option<u32>,
+    #[serde(default = "one")]
+    cpus_per_task: u16,
+    #[serde(default)]
+    tasks: u32,
+    #[serde(default)]
+    tasks_per_node: u16,
+    #[serde(default)]
+    segment: u16,
+    #[serde(default)]
+    spread_segments: bool,
+    #[serde(default)]
+    consolidate_segments: bool,
+    #[serde(default = "yes")]
+    exclusive: bool,
+    #[serde(default)]
+    required: String,
+    #[serde(default)]
+    excluded: String,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Reads a scene.
+///
+/// # Errors
+/// The text is not a scene, or names nodes that the cluster does not have.
+pub fn parse(text: &str) -> anyhow::Result<Scene> {
+    let file: File = toml::from_str(text)?;
+    let nodes = file.cluster.nodes();
+    let mut trays = vec![Tray { busy: false, drained: false, cpus: file.trays.cpus, weight: 1 }; nodes];
+    for node in positions(&file.trays.busy, nodes)? {
+        trays[node as usize].busy = true;
+    }
+    for node in positions(&file.trays.drained, nodes)? {
+        trays[node as usize].drained = true;
+    }
+    for (hosts, &cpus) in &file.trays.cpus_of {
+        for node in positions(hosts, nodes)? {
+            trays[node as usize].cpus = cpus;
+        }
+    }
+    for (hosts, &weight) in &file.trays.weight_of {
+        for node in positions(hosts, nodes)? {
+            trays[node as usize].weight = weight;
+        }
+    }
+    ensure!(trays.iter().all(|tray| (1..=64).contains(&tray.cpus)), "a tray has 1 to 64 CPUs");
+    let job = file.job;
+    let most = job.most_nodes.unwrap_or(job.nodes);
+    let asked = JobQuestion {
+        min_nodes: job.nodes,
+        req_nodes: most,
+        max_nodes: most,
+        min_cpus: job.cpus.unwrap_or(job.nodes),
+        cpus_per_task: job.cpus_per_task,
+        num_tasks: job.tasks,
+        ntasks_per_node: job.tasks_per_node,
+        segment: job.segment,
+        spread: job.spread_segments,
+        consolidate: job.consolidate_segments,
+        exclusive: job.exclusive,
+        required: positions(&job.required, nodes)?,
+    };
+    Ok(Scene { trays, job: Job { asked, excluded: positions(&job.excluded, nodes)? }, cluster: file.cluster })
+}
+
+/// Writes a scene.
+///
+/// # Errors
+/// Never for a scene that [`parse`] or the lab made.
+pub fn emit(scene: &Scene) -> anyhow::Result<String> {
+    let asked = &scene.job.asked;
+    let cpus = scene.trays.iter().map(|tray| tray.cpus).min().unwrap_or(1);
+    let file = File {
+        cluster: scene.cluster.clone(),
+        trays: Trays {
+            busy: those(scene, |tray| tray.busy),
+            drained: those(scene, |tray| tray.drained),
+            cpus,
+            cpus_of: groups(scene, |tray| tray.cpus, cpus),
+            weight_of: groups(scene, |tray| tray.weight, 1),
+        },
+        job: Asked {
+            nodes: asked.min_nodes,
+            most_nodes: Some(asked.max_nodes).filter(|&most| most != asked.min_nodes),
+            cpus: Some(asked.min_cpus),
+            cpus_per_task: asked.cpus_per_task,
+            tasks: asked.num_tasks,
+            tasks_per_node: asked.ntasks_per_node,
+            segment: asked.segment,
+            spread_segments: asked.spread,
+            consolidate_segments: asked.consolidate,
+            exclusive: asked.exclusive,
+            required: names(asked.required.iter().copied()),
+            excluded: names(scene.job.excluded.iter().copied()),
+        },
+    };
+    Ok(toml::to_string(&file)?)
+}
+
+/// Nodes by name, folded.
+pub fn names(nodes: impl Iterator<Item = u32>) -> String {
+    let names: Vec<String> = nodes.map(|node| format!("n{}", node + 1)).collect();
+    match HostList::parse(&names.join(",")) {
+        Ok(list) => list.to_string(),
+        Err(_) => names.join(","),
+    }
+}
+
+fn those(scene: &Scene, is: impl Fn(&Tray) -> bool) -> String {
+    names((0..).zip(&scene.trays).filter(|(_, tray)| is(tray)).map(|(node, _)| node))
+}
+
+fn groups<T: Ord + Copy>(scene: &Scene, of: impl Fn(&Tray) -> T, usual: T) -> BTreeMap<String, T> {
+    let values: std::collections::BTreeSet<T> = scene.trays.iter().map(&of).filter(|&v| v != usual).collect();
+    values.into_iter().map(|value| (those(scene, |tray| of(tray) == value), value)).collect()
+}
+
+fn positions(hosts: &str, nodes: usize) -> anyhow::Result<Vec<u32>> {
+    if hosts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = HostList::parse(hosts).with_context(|| format!("host list \"{hosts}\""))?;
+    list.iter()
+        .map(|name| {
+            let number = name.as_ref().strip_prefix('n').and_then(|number| number.parse::<u32>().ok());
+            number
+                .filter(|&number| (1..=nodes).contains(&(number as usize)))
+                .map(|number| number - 1)
+                .with_context(|| format!("there is no node {name}; nodes are n1 to n{nodes}"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    #[test]
+    fn a_scene_survives_being_written() {
+        for seed in 0..50 {
+            let mut random = Random::new(seed);
+            let cluster = random.cluster(None, None);
+            let scene = random.scene(&cluster);
+            assert_eq!(parse(&emit(&scene).unwrap()).unwrap(), scene);
+        }
+    }
+
+    #[test]
+    fn nodes_that_are_not_there_are_refused() {
+        let text = "[cluster]\nracks = [2]\n[trays]\nbusy = \"n3\"\n[job]\nnodes = 1\n";
+        assert_eq!(parse(text).unwrap_err().to_string(), "there is no node n3; nodes are n1 to n2");
+    }
+}
