@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod epilog;
+mod guest;
 mod prolog;
 
 use crate::config::Settings;
@@ -134,7 +135,7 @@ fn close(hook: &str, outcome: &Outcome, summary: &Summary, elapsed: Duration) {
         Outcome::Nothing(words) | Outcome::Done(_, words) => words.clone(),
         Outcome::Refused(report) => {
             for line in &report.detail {
-                tracing::error!("{hook}: {line}");
+                tracing::error!(job = summary.job.as_ref().map(tracing::field::display), "{hook}: {line}");
             }
             let hint = report.hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
             format!("{}{hint}", report.message)
