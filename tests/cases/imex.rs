@@ -272,7 +272,8 @@ fn one_tray_drains(cluster: &Cluster, kind: FaultKind) -> anyhow::Result<()> {
     half_formed(cluster, kind)?;
     for tray in ["r01n01", "r01n02", SICK, "r01n04"] {
         let lines = log_lines(cluster, tray, id)?;
-        let closing = lines.iter().find(|line| line.contains(" prolog: ")).context("no closing line")?;
+        let closing = lines.iter().find(|line| line.contains(" prolog: ") && line.contains(" outcome="));
+        let closing = closing.with_context(|| format!("{tray}: no closing line: {lines:?}"))?;
         let (word, exit) = if tray == SICK { ("outcome=\"fault\"", "exit=1") } else { ("", "exit=0") };
         ensure!(closing.contains(word) && closing.ends_with(exit), "{tray}: {closing}");
     }
