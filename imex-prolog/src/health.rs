@@ -7,9 +7,10 @@
 
 use crate::channel;
 use crate::config::{Mode, Settings};
-use crate::ctl::is_program;
+use crate::ctl::{Ctl, OwnState, is_program};
 use crate::deadline::Deadline;
 use crate::fit::{Fit, fit, is_named_after_fabric};
+use crate::imexd_config::CONFIG_FILE;
 use crate::lock::TrayLock;
 use crate::members::{block_of, load_topologies};
 use crate::paths::Paths;
@@ -205,7 +206,7 @@ fn check_tray(ground: &Ground, settings: &Settings, is_used: bool, health: &mut 
         judge_job(job, health);
     }
     if let Some(standing) = &status.standing {
-        judge_standing(standing, health);
+        judge_standing(standing, ground, settings, health);
     }
     health.summary.push(format!("{} job(s) with a domain", status.jobs.len()));
     health.faults.extend(status.strays.iter().map(|line| format!("IMEX daemon of a dead job runs: {line}")));
@@ -243,12 +244,29 @@ fn judge_job(job: &JobStatus, health: &mut Health) {
     }
 }
 
-fn judge_standing(standing: &JobStatus, health: &mut Health) {
-    let alive = standing.domain.as_ref().and_then(|domain| domain.daemon.as_ref());
-    if !alive.is_some_and(|daemon| daemon.alive) {
+fn judge_standing(standing: &JobStatus, ground: &Ground, settings: &Settings, health: &mut Health) {
+    let daemon = standing.domain.as_ref().and_then(|domain| domain.daemon.as_ref());
+    if !daemon.is_some_and(|daemon| daemon.alive) {
         health
             .warnings
             .push("the standing domain's IMEX daemon is gone; the next prolog starts it again".to_owned());
+        return;
+    }
+    let ctl = Ctl {
+        program: settings.daemon.control.clone(),
+        config: ground.paths.run_dir.join("standing").join(CONFIG_FILE),
+    };
+    let limit = Duration::from_secs(settings.deadlines.control_call_seconds);
+    match ctl.own_state(Deadline::after(limit)) {
+        Ok(OwnState::Ready) => health.summary.push("standing domain READY".to_owned()),
+        Ok(OwnState::Other(word)) => {
+            health.faults.push(format!("the standing domain's IMEX daemon is {word}"));
+        }
+        Err(error) => {
+            health
+                .faults
+                .push(format!("the standing domain's IMEX daemon gives no answer: {}", chain(&error)));
+        }
     }
 }
 

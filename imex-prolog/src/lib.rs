@@ -33,6 +33,7 @@ pub mod resolve;
 pub mod run;
 pub mod secure_fs;
 pub mod slurm_conf;
+pub mod standing;
 pub mod status;
 #[expect(unsafe_code, reason = "a hook between fork and exec, and a system call without a safe interface")]
 pub mod sys;

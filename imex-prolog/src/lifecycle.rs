@@ -132,6 +132,10 @@ pub enum Begun {
     NoDomain(Readiness),
     /// The own daemon failed.
     Failed(Readiness),
+    /// The channel that this job would get is another job's on this tray.
+    ChannelTaken(JobId),
+    /// The standing domain has other members than it should, and this job still uses it.
+    Outdated(JobId),
 }
 
 /// How an end ended.
@@ -208,7 +212,7 @@ pub fn end<W: World>(world: &mut W, job: JobId, epilog_started: Started) -> Resu
 }
 
 /// The order of removal: the way into the fabric first, then the daemon, then its files, at last the record.
-fn take_down<W: World>(world: &mut W, job: JobId, stored: Stored) -> Result<Ended, W::Error> {
+pub(crate) fn take_down<W: World>(world: &mut W, job: JobId, stored: Stored) -> Result<Ended, W::Error> {
     let (record, channel) = match stored {
         // No record, no channel: it might be that of the job which runs now.
         Stored::Nothing | Stored::FilesOnly => (None, Ok(())),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod probe;
+mod standing;
 
 use crate::channel::{self, ChannelError};
 use crate::config::{Ports, Settings};
@@ -20,7 +21,7 @@ use fabric::names::JobId;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
 
@@ -47,6 +48,9 @@ pub enum TrayError {
     /// The state directory cannot be read.
     #[error("cannot read the state directory")]
     List(#[source] FsError),
+    /// The standing domain's state cannot be read or removed.
+    #[error("cannot keep the state of the standing domain")]
+    Standing(#[source] FsError),
     /// A record cannot be put into words.
     #[error("cannot write the record of job {job}")]
     Encode {
@@ -171,6 +175,25 @@ impl<O: DaemonOwner> Tray<O> {
         own.map(|member| member.address).ok_or(TrayError::NoOwnAddress { job: record.job })
     }
 
+    /// What is stored in this record file, or in this directory without one.
+    fn load_file(&self, name: &str, directory: &str) -> Result<Stored, FsError> {
+        let bytes = match self.state.read(name, record::LEN_MAX) {
+            Ok(bytes) => bytes,
+            Err(fault @ (FsError::TooLarge { .. } | FsError::Kind { .. } | FsError::Unsafe { .. })) => {
+                return Ok(Stored::Damaged(fault.to_string()));
+            }
+            Err(source) => return Err(source),
+        };
+        let Some(bytes) = bytes else {
+            let files = self.state.look(directory)?;
+            return Ok(if files.is_some() { Stored::FilesOnly } else { Stored::Nothing });
+        };
+        Ok(match Record::decode(&bytes) {
+            Ok(record) => Stored::Record(Box::new(record)),
+            Err(error) => Stored::Damaged(error.to_string()),
+        })
+    }
+
     /// Refuses a port that somebody else holds: the daemon would say so only in its log. A passing holder, such as an
     /// outgoing connection or a daemon that is just ending, is waited for.
     fn check_port(&self, address: IpAddr, port: u16) -> Result<(), TrayError> {
@@ -193,6 +216,41 @@ impl<O: DaemonOwner> Tray<O> {
     /// The recorded process, unless it was recorded in another boot.
     fn recorded(&self, record: &Record) -> Option<Process> {
         record.daemon.filter(|_| record.boot == self.boot)
+    }
+
+    /// Ends the recorded daemon and every other one that was started with `config`.
+    fn stop_by_config(
+        &mut self,
+        job: JobId,
+        config: &Path,
+        record: Option<&Record>,
+    ) -> Result<Ended, TrayError> {
+        let fault = |source| TrayError::Daemon { job, source };
+        let patience = self.budget.within(Duration::from_secs(self.settings.deadlines.stop_seconds));
+        let mut processes: Vec<Process> =
+            record.and_then(|record| self.recorded(record)).into_iter().collect();
+        let mut found = self.owner.find(config).map_err(fault)?;
+        let unrecorded = |record: &Record| record.kind != Kind::Guest && record.daemon.is_none();
+        if found.is_empty() && record.is_some_and(unrecorded) {
+            // A prolog that was killed while it started the daemon frees the lock a moment before the kernel shows the
+            // daemon's arguments.
+            Pauses::new(START_GAP, START_GAP).pause(Deadline::after(START_GAP));
+            found = self.owner.find(config).map_err(fault)?;
+        }
+        found.retain(|process| !processes.contains(process));
+        processes.extend(found);
+        let mut worst = Ended::Already;
+        for process in processes {
+            match self.owner.stop(process, patience).map_err(fault)? {
+                Ended::Already => {}
+                Ended::Gracefully if worst == Ended::Killed => {}
+                ended => worst = ended,
+            }
+        }
+        if worst == Ended::Killed {
+            tracing::warn!(%job, "IMEX daemon ignored SIGTERM and was killed; fabric memory may have been left exported");
+        }
+        Ok(worst)
     }
 
     /// Removes the oldest daemon logs beyond the number to keep. Failures only cost disk space.
@@ -236,25 +294,17 @@ impl<O: DaemonOwner> World for Tray<O> {
     }
 
     fn load(&mut self, job: JobId) -> Result<Stored, TrayError> {
-        let bytes = match self.state.read(&record::file_name(job), record::LEN_MAX) {
-            Ok(bytes) => bytes,
-            Err(fault @ (FsError::TooLarge { .. } | FsError::Kind { .. } | FsError::Unsafe { .. })) => {
-                return Ok(Stored::Damaged(fault.to_string()));
-            }
-            Err(source) => return Err(self.state_fault(job)(source)),
-        };
-        let Some(bytes) = bytes else {
-            let files = self.state.look(&dir_name(job)).map_err(self.state_fault(job))?;
-            return Ok(if files.is_some() { Stored::FilesOnly } else { Stored::Nothing });
-        };
-        match Record::decode(&bytes) {
-            Ok(record) if record.job == job => Ok(Stored::Record(Box::new(record))),
-            Ok(record) => Ok(Stored::Damaged(format!("it is the record of job {}", record.job))),
-            Err(error) => {
-                tracing::warn!(%job, %error, "record cannot be used, cleaning up by job id");
-                Ok(Stored::Damaged(error.to_string()))
-            }
+        let stored =
+            self.load_file(&record::file_name(job), &dir_name(job)).map_err(self.state_fault(job))?;
+        if let Stored::Damaged(error) = &stored {
+            tracing::warn!(%job, error, "record cannot be used, cleaning up by job id");
         }
+        Ok(match stored {
+            Stored::Record(record) if record.job != job || record.kind == Kind::Standing => {
+                Stored::Damaged(format!("it is the record of job {}", record.job))
+            }
+            stored => stored,
+        })
     }
 
     fn save(&mut self, record: &Record) -> Result<(), TrayError> {
@@ -331,31 +381,8 @@ impl<O: DaemonOwner> World for Tray<O> {
     }
 
     fn stop_daemon(&mut self, job: JobId, record: Option<&Record>) -> Result<Ended, TrayError> {
-        let fault = |source| TrayError::Daemon { job, source };
-        let patience = self.budget.within(Duration::from_secs(self.settings.deadlines.stop_seconds));
-        let mut processes: Vec<Process> =
-            record.and_then(|record| self.recorded(record)).into_iter().collect();
-        let mut found = self.owner.find(&self.config_path(job)).map_err(fault)?;
-        if found.is_empty() && record.is_some_and(|record| record.daemon.is_none()) {
-            // A prolog that was killed while it started the daemon frees the lock a moment before the kernel shows the
-            // daemon's arguments.
-            Pauses::new(START_GAP, START_GAP).pause(Deadline::after(START_GAP));
-            found = self.owner.find(&self.config_path(job)).map_err(fault)?;
-        }
-        found.retain(|process| !processes.contains(process));
-        processes.extend(found);
-        let mut worst = Ended::Already;
-        for process in processes {
-            match self.owner.stop(process, patience).map_err(fault)? {
-                Ended::Already => {}
-                Ended::Gracefully if worst == Ended::Killed => {}
-                ended => worst = ended,
-            }
-        }
-        if worst == Ended::Killed {
-            tracing::warn!(%job, "IMEX daemon ignored SIGTERM and was killed; fabric memory may have been left exported");
-        }
-        Ok(worst)
+        let config = self.config_path(job);
+        self.stop_by_config(job, &config, record)
     }
 
     fn make_channel(&mut self, record: &Record) -> Result<(), TrayError> {

@@ -89,6 +89,17 @@ pub fn of_begin(result: Result<Begun, TrayError>, domain: Domain<'_>) -> Outcome
         ),
         Ok(Begun::AlreadyReady) => Outcome::Done("ready", "the domain was complete already".to_owned()),
         Ok(Begun::RunEnded) => Outcome::Done("ended", "an epilog has ended this run of the job".to_owned()),
+        Ok(Begun::ChannelTaken(job)) => Outcome::Refused(
+            Report::new(Blame::Config, format!("job {job} on this node has the IMEX channel that this job would get"))
+                .with_hint("let Slurm give the channels: SwitchType=switch/nvidia_imex; or raise channel.count together with NVreg_ImexChannelCount"),
+        ),
+        Ok(Begun::Outdated(job)) => Outcome::Refused(
+            Report::new(
+                Blame::Config,
+                format!("the standing IMEX domain of this node has other members than topology.yaml, and job {job} still uses it"),
+            )
+            .with_hint("it is begun anew as soon as no job uses it; drain the NVLink partition to make that soon"),
+        ),
         Ok(Begun::NoDomain(readiness)) => Outcome::Refused(peer_report(&readiness, domain.members)),
         Ok(Begun::Failed(readiness)) => Outcome::Refused(with_daemon(own_report(&readiness), domain)),
         Err(error) => Outcome::Refused(with_daemon(tray_report(&error), domain)),
@@ -132,7 +143,7 @@ pub fn tray_report(error: &TrayError) -> Report {
         TrayError::Channel { .. } => report.with_hint(
             "check that the driver is loaded with NVreg_ImexChannelCount above 0 and that /proc/devices lists nvidia-caps-imex-channels",
         ),
-        TrayError::State { .. } | TrayError::List(_) | TrayError::Encode { .. } | TrayError::NoOwnAddress { .. } => {
+        TrayError::State { .. } | TrayError::List(_) | TrayError::Standing(_) | TrayError::Encode { .. } | TrayError::NoOwnAddress { .. } => {
             report.with_hint("check the state directory's owner and mode; it may be removed while no job runs here")
         }
         TrayError::Daemon { .. } => report,

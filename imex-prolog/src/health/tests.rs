@@ -174,6 +174,41 @@ fn what_a_dead_job_left_is_a_fault_and_a_running_job_is_none() {
 }
 
 #[test]
+fn the_standing_daemon_must_be_ready_and_a_dead_one_is_replaced_by_the_next_prolog() {
+    let site = Site::new();
+    let control = site.temp.path().join("ctl-of-health-test");
+    let says = |word: &str| {
+        std::fs::write(&control, format!("#!/bin/sh\necho {word}\n")).unwrap();
+        std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let program = site.temp.path().join("imexd-of-health-test");
+    let text = format!(
+        "mode = \"per-partition\"\n[daemon]\nprogram = \"{}\"\ncontrol = \"{}\"\n",
+        program.display(),
+        control.display()
+    );
+    std::fs::write(&site.ground.paths.settings, text).unwrap();
+    let proc = Proc::new("/proc".as_ref());
+    let dir = Dir::create(&site.ground.paths.run_dir, 0o700).unwrap();
+    let put = |daemon| {
+        let record =
+            Record { kind: crate::record::Kind::Standing, boot: proc.boot_id().unwrap(), daemon, ..sample() };
+        dir.write_atomic(&record.file_name(), &record.encode().unwrap(), 0o600).unwrap();
+    };
+    put(Some(proc.myself().unwrap()));
+    says("READY");
+    let health = site.check();
+    assert_eq!(health.reason(), None);
+    assert!(health.summary.contains(&"standing domain READY".to_owned()), "{health:?}");
+    says("INIT_GPU");
+    assert_eq!(site.check().reason().unwrap(), "imex: the standing domain's IMEX daemon is INIT_GPU");
+    put(None);
+    let health = site.check();
+    assert_eq!(health.reason(), None);
+    assert!(health.warnings.iter().any(|line| line.contains("daemon is gone")), "{health:?}");
+}
+
+#[test]
 fn a_daemon_without_a_record_and_one_of_somebody_else_are_faults() {
     let site = Site::new();
     Dir::create(&site.ground.paths.run_dir, 0o700).unwrap();

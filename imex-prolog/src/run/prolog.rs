@@ -1,21 +1,22 @@
 //! The prolog: decide whether this job gets a domain here, who is in it, and bring it up.
 #![forbid(unsafe_code)]
 
-use super::{Ground, Phases, Summary, Surroundings, budget};
+use super::{Ground, Phases, Summary, Surroundings, budget, guest};
 use crate::channel;
-use crate::config::{Mode, Settings, SingleTray};
+use crate::config::{ChannelPolicy, Mode, Settings, SingleTray};
 use crate::deadline::{Deadline, Pauses};
 use crate::fit::{Fit, fit, is_named_after_fabric};
 use crate::job::{JobContext, Sharing};
 use crate::lifecycle::{Begun, begin};
 use crate::lock::TrayLock;
-use crate::members::{Members, block_of, load_topologies, members};
+use crate::members::{Members, block_of, load_topologies, members as members_of};
 use crate::paths::Paths;
 use crate::procfs::Proc;
 use crate::record::{Channel, Kind, Member, Record, State};
 use crate::resolve::resolve;
 use crate::slurm_conf::SlurmConf;
-use crate::tray::log_name;
+use crate::standing::give_way;
+use crate::tray::{TrayError, log_name};
 use crate::verdict::{Domain, Outcome, of_begin, of_lock};
 use crate::version::{Query, mismatch};
 use fabric::names::{BlockName, NodeName};
@@ -23,6 +24,7 @@ use fabric::nvml::NvmlError;
 use fabric::reading::{TrayReading, Verdict};
 use fabric::report::{Blame, Report};
 use fabric::topology::Block;
+use std::path::Path;
 use std::time::Duration;
 
 /// Lines of the daemon's log that a fault report shows.
@@ -31,7 +33,7 @@ const TAIL_LINES: usize = 6;
 const TAIL_BYTES: u64 = 8 << 10;
 
 /// Either what was asked for, or the outcome that ends the run.
-type Step<T> = Result<T, Outcome>;
+pub(super) type Step<T> = Result<T, Outcome>;
 
 pub(super) fn run(around: &Surroundings, summary: &mut Summary) -> Outcome {
     match steps(around, summary) {
@@ -59,7 +61,8 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
     summary.node = Some(job.node.clone());
     summary.partition = job.partition.clone();
     summary.metrics = settings.metrics.directory.clone();
-    if settings.mode_for(job.partition.as_ref().map(NodeName::as_str)) == Mode::Off {
+    let mode = settings.mode_for(job.partition.as_ref().map(NodeName::as_str));
+    if mode == Mode::Off {
         return Ok(Outcome::Nothing("mode is off".to_owned()));
     }
     let conf = SlurmConf::load(&job.conf).map_err(|error| {
@@ -69,13 +72,16 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
     let budget = Deadline::after(budget(settings.deadlines.ready(), conf.prolog_timeout()));
 
     let version = Query::start(&settings.daemon.program);
-    let found = find_members(&job, around, &settings, budget, summary)?;
+    let found = find_members(&job, mode, around, &settings, budget, summary)?;
     check_version(version, &found.driver, &job, &settings, budget)?;
-    let members = found.members;
     summary.phases.end("fabric");
-    let channel = plan_channel(&job, &settings, &conf, &around.paths)?;
-    let members_at = resolve(
-        &members.nodes,
+    let channel = plan_channel(&job, mode, &settings, &conf, &around.paths)?;
+    let listed = match mode {
+        Mode::PerPartition => &found.block,
+        Mode::PerJob | Mode::Off => &found.members,
+    };
+    let members = resolve(
+        &listed.nodes,
         &conf,
         around.lookup,
         budget.within(Duration::from_secs(settings.deadlines.resolve_seconds)),
@@ -94,14 +100,22 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
         boot: ground.boot.clone(),
         prolog_started: ground.started,
         state: State::Starting,
-        block: members.block,
-        members: members_at,
-        own_index: members.own_index,
+        block: listed.block.clone(),
+        members,
+        own_index: listed.own_index,
         channel,
         daemon: None,
         note: None,
     };
-    bring_up(ground, record, settings, &around.paths, budget, &mut summary.phases)
+    match mode {
+        Mode::PerPartition => {
+            let wanted = guest::wanted(record, &found.members);
+            guest::join(ground, wanted, settings, &around.paths, budget, &mut summary.phases)
+        }
+        Mode::PerJob | Mode::Off => {
+            bring_up(ground, record, settings, &around.paths, budget, &mut summary.phases)
+        }
+    }
 }
 
 fn refuse_jobs_without_gpus(job: &JobContext, conf: &SlurmConf) -> Step<()> {
@@ -118,13 +132,17 @@ fn refuse_jobs_without_gpus(job: &JobContext, conf: &SlurmConf) -> Step<()> {
 
 /// Who is in the domain, and this tray's driver.
 struct Found {
+    /// The job's trays in this tray's block.
     members: Members,
+    /// All trays of the block.
+    block: Members,
     driver: String,
 }
 
 /// The job's trays in this tray's block, after this tray's own fabric has been read and agrees with it.
 fn find_members(
     job: &JobContext,
+    mode: Mode,
     around: &Surroundings,
     settings: &Settings,
     budget: Deadline,
@@ -137,18 +155,20 @@ fn find_members(
         return Err(Outcome::Nothing("this node is in no block of topology.yaml".to_owned()));
     };
     summary.block = Some(block.name.clone());
-    let members = members(block, &job.node, &job.nodes).map_err(|error| {
+    let members = members_of(block, &job.node, &job.nodes).map_err(|error| {
         Outcome::refused(Blame::Config, &error, "this node's name in Slurm must be in the job's node list")
     })?;
     summary.members = Some(members.nodes.len());
     summary.phases.end("read");
-    let driver = check_fabric(job, block, around, settings, budget)?;
+    let driver = check_fabric(job, mode, block, around, settings, budget)?;
     if members.nodes.len() == 1 && settings.single_tray == SingleTray::Skip {
         return Err(Outcome::Nothing(
             "the job has one node in this block, and single_tray is skip".to_owned(),
         ));
     }
-    Ok(Found { members, driver })
+    let all = members_of(block, &job.node, &block.nodes)
+        .map_err(|error| Outcome::refused(Blame::Config, &error, "topology.yaml contradicts itself"))?;
+    Ok(Found { members, block: all, driver })
 }
 
 /// A daemon of another version than the driver's does not start, or its peers refuse it. One whose version is not known may be right.
@@ -175,6 +195,7 @@ fn check_version(
 /// This tray's fabric as NVML tells it now, and gives the driver's version. Anything that only a job with the whole tray needs is no fault for another one.
 fn check_fabric(
     job: &JobContext,
+    mode: Mode,
     block: &Block,
     around: &Surroundings,
     settings: &Settings,
@@ -186,7 +207,7 @@ fn check_fabric(
         Err(error) => return Err(nvml_fault(&error, job, &block.name)),
     };
     let gpus = u32::try_from(reading.gpus.len()).unwrap_or(u32::MAX);
-    if !job.holds_tray(gpus) {
+    if mode == Mode::PerJob && !job.holds_tray(gpus) {
         let words =
             "the job shares this node with others: one IMEX daemon serves a whole node, so it gets none";
         return Err(Outcome::Nothing(words.to_owned()));
@@ -233,12 +254,22 @@ fn nvml_fault(error: &NvmlError, job: &JobContext, block: &BlockName) -> Outcome
 /// The job's channel; none where Slurm makes them. The driver's device class is looked for before anything is begun.
 fn plan_channel(
     job: &JobContext,
+    mode: Mode,
     settings: &Settings,
     conf: &SlurmConf,
     paths: &Paths,
 ) -> Step<Option<Channel>> {
     if conf.slurm_makes_channels() {
         return Ok(None);
+    }
+    if mode == Mode::PerPartition && settings.channel.policy == ChannelPolicy::Fixed {
+        let report = Report::new(
+            Blame::Config,
+            "mode per-partition gives all jobs the same IMEX channel, and with it each other's memory",
+        );
+        return Err(Outcome::Refused(report.with_hint(
+            "set SwitchType=switch/nvidia_imex in slurm.conf, or policy = \"by-job\" under [channel] in the settings",
+        )));
     }
     channel::read_major(&paths.devices).map_err(|error| {
         let hint = "load the NVIDIA driver with NVreg_ImexChannelCount above 0";
@@ -271,27 +302,39 @@ fn bring_up(
         budget_ms = u64::try_from(budget.remaining().as_millis()).unwrap_or(u64::MAX),
         "beginning the domain"
     );
-    let result = begin(&mut tray, record);
+    let result = give_way(&mut tray).and_then(|()| begin(&mut tray, record));
     let forming = match &result {
         Ok(Begun::Ready { after, .. }) => Some(("forming", *after)),
         _ => None,
     };
     phases.end_with("start", forming);
-    let log_tail = log_tail(paths, &log_name(Kind::Own, job));
+    Ok(outcome(result, paths, &program, &members, &log_name(Kind::Own, job), &proc))
+}
+
+/// What a begin means, told with the daemon's log and other daemons of the tray.
+pub(super) fn outcome(
+    result: Result<Begun, TrayError>,
+    paths: &Paths,
+    program: &Path,
+    members: &[Member],
+    log: &str,
+    proc: &Proc,
+) -> Outcome {
+    let log_tail = log_tail(paths, log);
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let strangers = strangers(&proc, name, paths);
-    Ok(of_begin(result, Domain { members: &members, log_tail: &log_tail, strangers: &strangers }))
+    let strangers = strangers(proc, name, paths);
+    of_begin(result, Domain { members, log_tail: &log_tail, strangers: &strangers })
 }
 
 /// The settings in one line, or that there is nothing to say about them.
-fn settings_words(settings: &Settings) -> String {
+pub(super) fn settings_words(settings: &Settings) -> String {
     if *settings == Settings::default() {
         return "defaults".to_owned();
     }
     serde_json::to_string(settings).unwrap_or_default()
 }
 
-fn describe(members: &[Member]) -> String {
+pub(super) fn describe(members: &[Member]) -> String {
     let words: Vec<String> =
         members.iter().map(|member| format!("{}={}", member.node, member.address)).collect();
     words.join(",")

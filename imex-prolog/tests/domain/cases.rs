@@ -7,9 +7,9 @@ use libtest_mimic::{Failed, Trial};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-const QUICK: &str = "[deadlines]\nready_seconds = 4\ncontrol_call_seconds = 1\nstop_seconds = 1\n";
+pub(crate) const QUICK: &str = "[deadlines]\nready_seconds = 4\ncontrol_call_seconds = 1\nstop_seconds = 1\n";
 
-type Case = fn() -> Result<()>;
+pub(crate) type Case = fn() -> Result<()>;
 
 /// All cases; without root they are listed as ignored.
 pub(crate) fn all(is_root: bool) -> Vec<Trial> {
@@ -33,7 +33,7 @@ pub(crate) fn all(is_root: bool) -> Vec<Trial> {
         let body = move || case().map_err(|error| Failed::from(format!("{error:#}")));
         Trial::test(name, body).with_ignored_flag(!is_root)
     };
-    cases.into_iter().map(trial).collect()
+    cases.into_iter().chain(crate::guests::CASES).map(trial).collect()
 }
 
 fn one_tray() -> Result<()> {
@@ -209,7 +209,7 @@ fn next_job() -> Result<()> {
     site.ensure_clean(2)
 }
 
-fn wait_for(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Deadline::after(Duration::from_secs(20));
     let mut pauses = Pauses::new(Duration::from_millis(5), Duration::from_millis(50));
     while !holds()? {

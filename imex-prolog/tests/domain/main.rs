@@ -5,6 +5,7 @@
 //! namespace and for device files.
 
 mod cases;
+mod guests;
 mod site;
 
 use std::process::ExitCode;

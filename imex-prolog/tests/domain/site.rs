@@ -72,6 +72,7 @@ pub(crate) fn run_hook(hook: &str, root: &Path, node: &str, job: &str) -> ExitCo
     let hook = if hook == "prolog" { Hook::Prolog } else { Hook::Epilog };
     let nodes = std::fs::read_to_string(root.join("nodes")).unwrap_or_default();
     let conf = root.join("slurm.conf");
+    let partition = std::fs::read_to_string(root.join("partition")).unwrap_or_default();
     let environment: Environment = [
         ("SLURM_JOB_ID", OsStr::new(job)),
         ("SLURM_JOB_UID", OsStr::new("1000")),
@@ -80,6 +81,7 @@ pub(crate) fn run_hook(hook: &str, root: &Path, node: &str, job: &str) -> ExitCo
         ("SLURM_JOB_NODELIST", OsStr::new(nodes.trim())),
         ("SLURM_JOB_EXCLUSIVE", OsStr::new("NODE")),
         ("SLURM_JOB_GPUS", OsStr::new("0,1,2,3")),
+        ("SLURM_JOB_PARTITION", OsStr::new(partition.trim())),
         ("SLURM_CONF", conf.as_os_str()),
     ]
     .into_iter()
@@ -186,6 +188,29 @@ impl Site {
         Ok(std::fs::write(self.temp.path().join("sim/imex.json"), json)?)
     }
 
+    /// Sets the Slurm partition of the jobs to come.
+    pub(crate) fn partition(&self, name: &str) -> Result<()> {
+        Ok(std::fs::write(self.temp.path().join("partition"), name)?)
+    }
+
+    /// Process ids of the standing daemon.
+    pub(crate) fn standing(&self) -> Result<Vec<i32>> {
+        let config = self.paths.run_dir.join("standing/config.cfg");
+        let found = Proc::new(Path::new("/proc")).started_with_config(&config)?;
+        Ok(found.iter().map(|process| process.pid).collect())
+    }
+
+    /// Names of the channels that exist.
+    pub(crate) fn channels(&self) -> Result<Vec<String>> {
+        let Ok(entries) = std::fs::read_dir(&self.paths.channel_dir) else { return Ok(Vec::new()) };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    }
+
     /// Starts a hook.
     pub(crate) fn start(&self, hook: &str, job: u32) -> Result<Child> {
         let child = Command::new(std::env::current_exe()?)
@@ -249,13 +274,15 @@ impl Ran {
 impl Drop for Site {
     /// A failed test must not leave its daemon behind.
     fn drop(&mut self) {
-        for job in 1..=3 {
-            for pid in self.daemons(job).unwrap_or_default() {
-                let _gone = nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid),
-                    nix::sys::signal::Signal::SIGKILL,
-                );
-            }
+        let jobs = (1..=3).flat_map(|job| self.daemons(job).unwrap_or_default());
+        for pid in jobs.chain(self.standing().unwrap_or_default()) {
+            kill(pid);
         }
     }
+}
+
+/// Ends a process at once.
+pub(crate) fn kill(pid: i32) {
+    let pid = nix::unistd::Pid::from_raw(pid);
+    let _gone = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
 }
