@@ -3,6 +3,7 @@
 //! Data goes to standard output, words to standard error. Exit code 0: done; 1: checked and found problems; 2: could not run.
 #![forbid(unsafe_code)]
 
+mod apply;
 mod check;
 mod diff;
 mod generate;
@@ -44,6 +45,10 @@ enum Command {
     Check(check::Args),
     /// Tell what a topology.yaml changes for Slurm: exit code 0 nothing, 1 something
     Diff(diff::Args),
+    /// Bring a topology into force: check, back up, write, reload, verify; go back if Slurm refuses
+    Apply(apply::ApplyArgs),
+    /// Bring a backup into force, in the same way
+    Rollback(apply::RollbackArgs),
     /// Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
     Show(show::Args),
 }
@@ -105,6 +110,8 @@ fn run_to_code(
         Command::Generate(args) => generate::run(args, &mut output),
         Command::Check(args) => check::run(args, &mut output),
         Command::Diff(args) => diff::run(args, &mut output),
+        Command::Apply(args) => apply::run(args, &mut output),
+        Command::Rollback(args) => apply::rollback(args, &mut output),
         Command::Show(args) => show::run(args, &mut output),
     };
     match done {

@@ -8,6 +8,7 @@
 //! says nothing stays in its last block. The file is replaced as a whole or not at all.
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod check;
 pub mod cli;
 pub mod command;

@@ -71,6 +71,18 @@ pub enum Written {
 /// # Errors
 /// [`WriteError`]; the file is then as before and the temporary file gone.
 pub fn replace(path: &Path, text: &str) -> Result<Written, WriteError> {
+    put(path, text, None)
+}
+
+/// As [`replace`]; a file that did not exist gets mode and owner of `like`, if that is there.
+///
+/// # Errors
+/// [`WriteError`]; the file is then as before and the temporary file gone.
+pub fn replace_like(path: &Path, text: &str, like: &Path) -> Result<Written, WriteError> {
+    put(path, text, fs::metadata(like).ok())
+}
+
+fn put(path: &Path, text: &str, like: Option<fs::Metadata>) -> Result<Written, WriteError> {
     let look = |source| WriteError::Look { path: path.to_owned(), source };
     let (target, present) = match fs::canonicalize(path) {
         Ok(target) => {
@@ -87,7 +99,7 @@ pub fn replace(path: &Path, text: &str) -> Result<Written, WriteError> {
         return Ok(Written::Unchanged);
     }
     let temporary = temporary_name(&target);
-    let done = fill(&temporary, text, present.as_ref()).and_then(|()| {
+    let done = fill(&temporary, text, present.as_ref().or(like.as_ref())).and_then(|()| {
         fs::rename(&temporary, &target).map_err(|source| WriteError::Rename {
             from: temporary.clone(),
             path: target.clone(),

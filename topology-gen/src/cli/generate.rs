@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use fabric::topology::cluster_default;
 use fabric::{Blame, HostList, NodeName, Report, Topology};
 
+use super::diff::ControllerArgs;
 use super::{Output, in_file, read_text};
 use crate::emit::{Racks, count, json, svg, table, yaml};
 use crate::failure::{Failure, OK, PROBLEMS};
@@ -17,24 +18,39 @@ use crate::reconcile::{Reason, Trays, reconcile};
 use crate::source::{Inventory, file, slurm};
 use crate::write::{self, Written};
 
+/// What to do about trays that hold the file back.
+pub(super) const HELD: &str =
+    "hint: mend the refused trays, drop them with --ignore, or leave them out with --accept-partial";
 /// Topology for nodes without multi-node NVLink.
 const FLAT: &str = "flat";
 
 /// Options of `generate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// Write topology.yaml here; without it print to standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Keep block names and positions of this file; without it of the output file
+    #[arg(long, value_name = "FILE", conflicts_with = "fresh")]
+    previous: Option<PathBuf>,
+    /// What to print when there is no output file
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Yaml, conflicts_with = "out")]
+    format: Format,
+}
+
+/// Where facts come from and what is planned with them.
+#[derive(Debug, clap::Args)]
+pub(super) struct PlanArgs {
     /// Read the output of `scontrol show nodes --json` from a file, - for standard input, instead of asking Slurm
     #[arg(long, value_name = "FILE", conflicts_with = "readings")]
     nodes_json: Option<PathBuf>,
     /// Read a JSON object of node names and what `topology-gen probe` printed there
     #[arg(long, value_name = "FILE")]
     readings: Option<PathBuf>,
-    /// The scontrol to run
-    #[arg(long, value_name = "PATH", default_value = "scontrol")]
-    scontrol: PathBuf,
-    /// Longest time to wait for scontrol, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
+    #[command(flatten)]
+    pub(super) controller: ControllerArgs,
     /// Base block size; without it the tray count of the largest NVLink partition, or a larger one of the previous file
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65535))]
     base_size: Option<u32>,
@@ -47,21 +63,12 @@ pub(super) struct Args {
     /// Name of the block topology
     #[arg(long, value_name = "NAME", default_value = "nvlink")]
     topology: String,
-    /// Write topology.yaml here; without it print to standard output
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// Keep block names and positions of this file; without it of the output file
-    #[arg(long, value_name = "FILE")]
-    previous: Option<PathBuf>,
-    /// Forget block names and positions of the output file
-    #[arg(long, conflicts_with = "previous")]
+    /// Forget block names and positions of the present file
+    #[arg(long)]
     fresh: bool,
     /// Write the file though some trays are refused; these trays are left out
     #[arg(long)]
     accept_partial: bool,
-    /// What to print when there is no output file
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Yaml, conflicts_with = "out")]
-    format: Format,
 }
 
 /// What to print.
@@ -77,12 +84,49 @@ enum Format {
     Svg,
 }
 
+/// A plan and the file that says it.
+pub(super) struct Planned {
+    plan: Plan,
+    trays: Trays,
+    topologies: Vec<Topology>,
+    /// The new topology.yaml.
+    pub(super) text: String,
+    /// Whether some trays are refused and nobody has said that the rest will do.
+    pub(super) held: bool,
+}
+
 pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
+    let previous = args.previous.as_deref().or(args.out.as_deref().filter(|out| out.exists()));
+    let names = Names { block: &args.plan.topology, flat: FLAT };
+    let Planned { plan, trays, topologies, text, held } = planned(&args.plan, previous, output)?;
+    match (&args.out, args.format) {
+        (Some(path), _) if held => output.say(format_args!("{} is not touched", path.display())),
+        (Some(path), _) => put(path, &text, output)?,
+        (None, Format::Yaml) if held => {}
+        (None, Format::Yaml) => output.data(&text)?,
+        (None, Format::Json) => output.data(&json::text(&plan, &trays, &topologies))?,
+        (None, Format::Table) => output.data(&table::text(&racks(&plan, &topologies, names)))?,
+        (None, Format::Svg) => {
+            output.data(&svg::text(&racks(&plan, &topologies, names), "NVLink partitions"))?
+        }
+    }
+    if held {
+        output.say(HELD);
+    }
+    Ok(if trays.has_problems() { PROBLEMS } else { OK })
+}
+
+/// Plans from the facts and the file of before, and says what it found.
+pub(super) fn planned(
+    args: &PlanArgs,
+    previous: Option<&Path>,
+    output: &mut Output<'_>,
+) -> Result<Planned, Failure> {
     let inventory = inventory(args)?;
     for note in &inventory.notes {
         output.say(format_args!("warning: {note}"));
     }
-    let previous = previous(args, output)?;
+    let previous = self::previous(previous.filter(|_| !args.fresh), output)?;
     let ignored: BTreeSet<NodeName> = args.ignore.iter().flatten().cloned().collect();
     let trays = reconcile(&inventory, args.expect_gpus, &ignored);
     say_reasons(&trays, output);
@@ -99,26 +143,10 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
     }
     let text = checked(yaml::text(&topologies, &plan.guarantee()), &topologies)?;
     let held = trays.has_problems() && !args.accept_partial;
-    match (&args.out, args.format) {
-        (Some(path), _) if held => output.say(format_args!("{} is not touched", path.display())),
-        (Some(path), _) => put(path, &text, output)?,
-        (None, Format::Yaml) if held => {}
-        (None, Format::Yaml) => output.data(&text)?,
-        (None, Format::Json) => output.data(&json::text(&plan, &trays, &topologies))?,
-        (None, Format::Table) => output.data(&table::text(&racks(&plan, &topologies, names)))?,
-        (None, Format::Svg) => {
-            output.data(&svg::text(&racks(&plan, &topologies, names), "NVLink partitions"))?
-        }
-    }
-    if held {
-        output.say(
-            "hint: mend the refused trays, drop them with --ignore, or leave them out with --accept-partial",
-        );
-    }
-    Ok(if trays.has_problems() { PROBLEMS } else { OK })
+    Ok(Planned { plan, trays, topologies, text, held })
 }
 
-fn inventory(args: &Args) -> Result<Inventory, Failure> {
+fn inventory(args: &PlanArgs) -> Result<Inventory, Failure> {
     let slurm_failure = |error: slurm::SlurmError| {
         let hint = error.hint();
         Failure::of(Blame::Config, &error).hint(hint)
@@ -128,18 +156,17 @@ fn inventory(args: &Args) -> Result<Inventory, Failure> {
     }
     let text = match &args.nodes_json {
         Some(path) => read_text(path)?,
-        None => slurm::ask(&args.scontrol, Duration::from_secs(args.timeout)).map_err(slurm_failure)?,
+        None => {
+            let ControllerArgs { scontrol, timeout } = &args.controller;
+            slurm::ask(scontrol, Duration::from_secs(*timeout)).map_err(slurm_failure)?
+        }
     };
     slurm::parse(&text).map_err(slurm_failure)
 }
 
-/// The topologies of the previous file; none when there is no such file or it is to be forgotten.
-fn previous(args: &Args, output: &mut Output<'_>) -> Result<Vec<Topology>, Failure> {
-    let path = match (&args.previous, &args.out) {
-        (Some(path), _) => path,
-        (None, Some(out)) if !args.fresh && out.exists() => out,
-        _ => return Ok(Vec::new()),
-    };
+/// The topologies of the previous file; none without one.
+fn previous(path: Option<&Path>, output: &mut Output<'_>) -> Result<Vec<Topology>, Failure> {
+    let Some(path) = path else { return Ok(Vec::new()) };
     let (topologies, notes) = fabric::slurm_yaml::parse_with_notes(&read_text(path)?).map_err(|error| {
         in_file(path, &error)
             .hint("mend the file, or give --fresh to plan without it: block names and positions then change")

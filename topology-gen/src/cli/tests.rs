@@ -77,6 +77,8 @@ fn help_lists_the_commands_and_exit_codes() {
       generate  Group all trays by NVLink partition and write topology.yaml
       check     Find everything in a topology.yaml that Slurm refuses, dies of, or takes in another sense
       diff      Tell what a topology.yaml changes for Slurm: exit code 0 nothing, 1 something
+      apply     Bring a topology into force: check, back up, write, reload, verify; go back if Slurm refuses
+      rollback  Bring a backup into force, in the same way
       show      Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
       help      Print this message or the help of the given subcommand(s)
 
@@ -108,7 +110,7 @@ fn help_of_generate() {
               [default: scontrol]
 
           --timeout <SECONDS>
-              Longest time to wait for scontrol, in seconds
+              Longest time to wait for one answer of the controller, in seconds
               
               [default: 60]
 
@@ -126,17 +128,17 @@ fn help_of_generate() {
               
               [default: nvlink]
 
+          --fresh
+              Forget block names and positions of the present file
+
+          --accept-partial
+              Write the file though some trays are refused; these trays are left out
+
           --out <FILE>
               Write topology.yaml here; without it print to standard output
 
           --previous <FILE>
               Keep block names and positions of this file; without it of the output file
-
-          --fresh
-              Forget block names and positions of the output file
-
-          --accept-partial
-              Write the file though some trays are refused; these trays are left out
 
           --format <FORMAT>
               What to print when there is no output file
