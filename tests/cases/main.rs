@@ -10,6 +10,7 @@ mod domain;
 mod faults;
 mod harness;
 mod imex;
+mod imex_modes;
 mod jobs;
 mod leftovers;
 mod live;
@@ -32,6 +33,7 @@ const CASES: &[&[Case]] = &[
     plugin_file::CASES,
     live::CASES,
     imex::CASES,
+    imex_modes::CASES,
     restarts::CASES,
 ];
 
