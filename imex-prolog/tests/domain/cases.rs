@@ -33,7 +33,7 @@ pub(crate) fn all(is_root: bool) -> Vec<Trial> {
         let body = move || case().map_err(|error| Failed::from(format!("{error:#}")));
         Trial::test(name, body).with_ignored_flag(!is_root)
     };
-    cases.into_iter().chain(crate::guests::CASES).map(trial).collect()
+    cases.into_iter().chain(crate::guests::CASES).chain(crate::hostile::CASES).map(trial).collect()
 }
 
 fn one_tray() -> Result<()> {

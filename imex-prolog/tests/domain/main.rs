@@ -6,6 +6,7 @@
 
 mod cases;
 mod guests;
+mod hostile;
 mod site;
 
 use std::process::ExitCode;

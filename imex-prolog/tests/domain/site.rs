@@ -21,11 +21,16 @@ pub(crate) const HOOK_FLAG: &str = "--hook";
 /// Node names of the trays.
 const NODES: &str = "t[1-3]";
 
-/// Moves this program into a network of its own, where the addresses of all trays are this machine's.
+/// Moves this program into a network of its own, where the addresses of all trays are this machine's, and into a mount
+/// namespace of its own.
 ///
 /// Before any thread is started: a namespace belongs to a thread and is inherited.
 pub(crate) fn enter_network() -> Result<()> {
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)?;
+    // What is mounted from now on is this program's alone, and gone with it.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)?;
     let mut batch = "link set lo up\n".to_owned();
     for network in 1..=NETWORKS_MAX {
         for tray in 1..=3 {
@@ -73,6 +78,8 @@ pub(crate) fn run_hook(hook: &str, root: &Path, node: &str, job: &str) -> ExitCo
     let nodes = std::fs::read_to_string(root.join("nodes")).unwrap_or_default();
     let conf = root.join("slurm.conf");
     let partition = std::fs::read_to_string(root.join("partition")).unwrap_or_default();
+    let extra = std::fs::read_to_string(root.join("environment")).unwrap_or_default();
+    let extra = extra.lines().filter_map(|line| line.split_once('='));
     let environment: Environment = [
         ("SLURM_JOB_ID", OsStr::new(job)),
         ("SLURM_JOB_UID", OsStr::new("1000")),
@@ -85,6 +92,7 @@ pub(crate) fn run_hook(hook: &str, root: &Path, node: &str, job: &str) -> ExitCo
         ("SLURM_CONF", conf.as_os_str()),
     ]
     .into_iter()
+    .chain(extra.map(|(name, value)| (name, OsStr::new(value))))
     .collect();
     let surroundings = Surroundings { paths, environment, read_tray, lookup: system_lookup };
     ExitCode::from(run(hook, &surroundings).exit_code())
@@ -188,6 +196,16 @@ impl Site {
         Ok(std::fs::write(self.temp.path().join("sim/imex.json"), json)?)
     }
 
+    /// Sets variables of Slurm's environment, one `NAME=value` a line.
+    pub(crate) fn environment(&self, lines: &str) -> Result<()> {
+        Ok(std::fs::write(self.temp.path().join("environment"), lines)?)
+    }
+
+    /// The directory below which everything of this tray lies.
+    pub(crate) fn root(&self) -> &Path {
+        self.temp.path()
+    }
+
     /// Sets the Slurm partition of the jobs to come.
     pub(crate) fn partition(&self, name: &str) -> Result<()> {
         Ok(std::fs::write(self.temp.path().join("partition"), name)?)
@@ -213,15 +231,20 @@ impl Site {
 
     /// Starts a hook.
     pub(crate) fn start(&self, hook: &str, job: u32) -> Result<Child> {
-        let child = Command::new(std::env::current_exe()?)
+        Ok(self.command(hook, job)?.spawn()?)
+    }
+
+    /// What starts a hook.
+    pub(crate) fn command(&self, hook: &str, job: u32) -> Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .args([HOOK_FLAG, hook])
             .arg(self.temp.path())
             .args([self.node, &job.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        Ok(child)
+            .stderr(Stdio::piped());
+        Ok(command)
     }
 
     /// Runs a hook to its end. Comes back only when nobody holds its output any more, as slurmd does.
