@@ -17,6 +17,7 @@ mod live;
 mod placement;
 mod plugin_file;
 mod restarts;
+mod topology;
 
 use harness::{Case, Shared};
 use libtest_mimic::Arguments;
@@ -35,6 +36,7 @@ const CASES: &[&[Case]] = &[
     imex::CASES,
     imex_modes::CASES,
     restarts::CASES,
+    topology::CASES,
 ];
 
 fn main() -> ExitCode {

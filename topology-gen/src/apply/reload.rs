@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fabric::{HostList, NodeName, Topology};
 
 use crate::command::pause;
 use crate::controller::{Controller, LiveBlock};
-use crate::diff::diff;
+use crate::diff::{Change, diff};
 use crate::natural;
 use crate::site::Site;
 
@@ -50,7 +50,17 @@ impl<'a> Reload<'a> {
 
     /// Tells the controller.
     pub(super) fn tell(&self) -> Result<(), String> {
+        self.leave_the_second();
         self.controller.reconfigure().map_err(|error| format!("the controller refuses: {error}"))
+    }
+
+    /// Slurm tells the start of a slurmd in whole seconds: one that starts twice in a second seems to have started once.
+    fn leave_the_second(&self) {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let began = now().as_secs();
+        if self.starts.values().any(|start| *start == began) {
+            pause(Duration::from_secs(began + 1).saturating_sub(now()));
+        }
     }
 
     /// Waits until the controller reports exactly these topologies.
@@ -77,7 +87,9 @@ impl<'a> Reload<'a> {
             Ok(found) => found,
             Err(error) => return Some(words(&error)),
         };
-        if let Some(change) = diff(wanted, &found).first() {
+        // What Slurm makes of other kinds than block and flat is not ours to judge.
+        let is_ours = |change: &&Change| !matches!(change, Change::ContentChanged { .. });
+        if let Some(change) = diff(wanted, &found).iter().find(is_ours) {
             return Some(format!("compared with the file, {change}"));
         }
         for topology in wanted {

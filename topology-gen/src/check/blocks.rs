@@ -55,7 +55,7 @@ pub(super) fn read(node: &Node, version: Option<SlurmVersion>, sink: &mut Sink) 
         return Some(seen);
     }
     for item in items {
-        block(item, &mut seen.blocks, sink);
+        block(item, items.len(), &mut seen.blocks, sink);
     }
     repeated_nodes(&seen.blocks, sink);
     if given || faulty {
@@ -139,7 +139,7 @@ fn wrong_later_size(line: usize, what: String, version: Option<SlurmVersion>, si
     }
 }
 
-fn block(node: &Node, blocks: &mut Vec<SeenBlock>, sink: &mut Sink) {
+fn block(node: &Node, count: usize, blocks: &mut Vec<SeenBlock>, sink: &mut Sink) {
     let Value::Map(entries) = &node.value else {
         let what = format!("a block must be a mapping, found {}", node.found());
         return sink.fatal(node.line, what, "write `- block: NAME` and below it `nodes: HOSTLIST`");
@@ -161,7 +161,7 @@ fn block(node: &Node, blocks: &mut Vec<SeenBlock>, sink: &mut Sink) {
     if name.is_empty() {
         return sink.fatal(node.line, "a block without a name", "give it `block: NAME`");
     }
-    block_name(&name, node.line, sink);
+    block_name(&name, node.line, count, sink);
     if let Some(first) = blocks.iter().find(|block| block.name == name) {
         let what = format!("block {name} comes twice, first in line {}", first.line);
         return sink.fatal(node.line, what, "join the two, or rename one");
@@ -182,10 +182,12 @@ fn host_list(text: &str, line: usize, sink: &mut Sink) -> HostList {
 }
 
 /// Slurm joins block names with commas and reads the result as a host list to name aggregated blocks.
-fn block_name(name: &str, line: usize, sink: &mut Sink) {
+fn block_name(name: &str, line: usize, count: usize, sink: &mut Sink) {
     let hint = "use letters, digits, dash and underscore";
     if name.contains(['[', ']']) {
-        sink.fatal(line, format!("block name {name:?} holds a bracket"), hint);
+        let what = format!("block name {name:?} holds a bracket");
+        // A single block is in no aggregated block whose name would have to be made.
+        if count > 1 { sink.fatal(line, what, hint) } else { sink.wrong(line, what, hint) }
     } else if name.contains(',') || name.contains(char::is_whitespace) {
         let what = format!("block name {name:?} holds a comma or blank, which makes wrong aggregated blocks");
         sink.wrong(line, what, hint);

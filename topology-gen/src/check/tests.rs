@@ -73,7 +73,7 @@ fn what_is_fatal_is_told_with_its_line() {
         ),
         (with_blocks("    - {block: a, nodes: [n1, n2]}"), "5 fatal: nodes must be text, found a list"),
         (
-            with_blocks("    - {block: 'rack[1', nodes: 'n[1-2]'}"),
+            with_blocks("    - {block: 'rack[1', nodes: 'n[1-2]'}\n    - {block: b, nodes: n3}"),
             "5 fatal: block name \"rack[1\" holds a bracket",
         ),
     ] {

@@ -4,6 +4,10 @@
 //! say the same are written once:
 //! `{"nvlink":{"v":1,"driver":"580.95.05","gpus":[{"i":[0,1,2,3],"id":"<uuid>.<clique>","state":3,"status":0,"mask":426,"health":1}]}}`
 //! A GPU without a fabric query has only `i`. Other keys beside `nvlink` belong to the site and are left alone.
+//!
+//! Slurm takes the field over at the first registration of a node and after a reboot of it, not when only slurmd starts anew
+//! (Slurm 26.05.3 src/slurmctld/node_mgr.c). When a partition changes without a reboot, tell Slurm on the controller:
+//! `scontrol update nodename=TRAY extra="$(ssh TRAY topology-gen probe --extra)"`.
 #![forbid(unsafe_code)]
 
 use fabric::{FabricHealth, FabricId, GpuFabric, GpuReading, TrayReading};
