@@ -49,11 +49,11 @@ pub(crate) fn evaluate(eval: &mut Eval<'_>, model: &Model, layout: &Layout) -> O
         }
     };
     let nodes = NodeTable::new(layout.node);
-    let partitions = Survey { eval, model, job: &job, nodes: &nodes }.partitions(&request);
+    let question = Question { model, job: &job, nodes: &nodes, request: &request };
+    let partitions = question.survey(eval, eval.usable()).partitions(&request);
     if partitions.iter().all(|p| p.free == 0) {
         return Outcome::Delegated("no usable node is in a block");
     }
-    let question = Question { model, job: &job, nodes: &nodes, request: &request };
     match placement::candidates(&partitions, &request) {
         Ok(mut candidates) if question.in_one_partition() => question.try_partitions(eval, &mut candidates),
         Ok(mut candidates) => question.try_several(eval, &mut candidates),
@@ -142,8 +142,8 @@ impl<'q> Question<'q> {
         self.request.segment.is_none() && self.request.trays <= self.model.largest()
     }
 
-    fn survey<'s>(&'s self, eval: &'s Eval<'s>) -> Survey<'s> {
-        Survey { eval, model: self.model, job: self.job, nodes: self.nodes }
+    fn survey<'s>(&'s self, eval: &'s Eval<'s>, usable: &'s [u64]) -> Survey<'s> {
+        Survey { eval, model: self.model, job: self.job, nodes: self.nodes, usable }
     }
 
     /// Tries one partition after the other. The code of the first failure is the one that the user sees.
@@ -152,7 +152,7 @@ impl<'q> Question<'q> {
         let mut chosen = NodeSet::new();
         for candidate in candidates {
             let Some(partition) = candidate.only_partition() else { continue };
-            let survey = self.survey(eval);
+            let survey = self.survey(eval, eval.usable());
             if !survey.has_cpus(partition) {
                 continue;
             }
@@ -176,35 +176,64 @@ impl<'q> Question<'q> {
         Outcome::Answered(eval.refuse(first_failure.unwrap_or(TOPO_RC_NO_FIT)))
     }
 
-    /// Tries the best set over several partitions, then the one with most CPUs.
+    /// Tries the best set over several partitions; where CPUs may be short, also the best one of trays that have the
+    /// share of each, and at last the segments with most CPUs.
     fn try_several(&self, eval: &mut Eval<'_>, candidates: &mut placement::Candidates) -> Outcome {
         let mut chosen = NodeSet::new();
-        for candidate in candidates {
-            self.survey(eval).some_of(&candidate, &mut chosen);
+        let mut ways: Vec<(Candidate, Option<Vec<u64>>)> = candidates.map(|best| (best, None)).collect();
+        let cpus_matter = self.job.min_cpus > self.request.trays;
+        if cpus_matter {
+            let rich = self.with_share_of_cpus(eval);
+            let partitions = self.survey(eval, &rich).partitions(self.request);
+            if let Some(best) =
+                placement::candidates(&partitions, self.request).ok().and_then(|mut c| c.next())
+            {
+                ways.push((best, Some(rich)));
+            }
+            ways.sort_by_key(|(candidate, _)| candidate.shares.len());
+        }
+        for (candidate, usable) in &ways {
+            let usable = usable.as_deref().unwrap_or(eval.usable());
+            self.survey(eval, usable).some_of(candidate, &mut chosen);
             let rc = eval.try_on(&chosen);
             if rc == TOPO_RC_SUCCESS {
-                self.log_placed(&candidate);
+                self.log_placed(candidate);
                 return Outcome::Answered(rc);
             }
         }
-        if let Some(segment) = self.request.segment
-            && self.job.min_cpus > self.request.trays
-        {
-            let cpus = self.survey(eval).richest_segments(self.request, segment, &mut chosen);
-            if cpus < u64::from(self.job.min_cpus) && eval.most() == self.request.trays {
-                slurm_log!(
-                    Debug,
-                    "JobId={} waits: the best segments of {segment} trays have {cpus} CPUs, it needs {}",
-                    self.job.id,
-                    self.job.min_cpus
-                );
-                return Outcome::Answered(eval.refuse(TOPO_RC_SEGMENT_NO_FIT));
-            }
-            let rc = eval.try_on(&chosen);
-            if rc == TOPO_RC_SUCCESS {
-                slurm_log!(Debug, "JobId={} fits segments chosen for their CPUs", self.job.id);
-                return Outcome::Answered(rc);
-            }
+        match self.request.segment {
+            Some(segment) if cpus_matter => self.try_richest(eval, segment),
+            _ => Outcome::Delegated("the chosen nodes lack cores or GRES"),
+        }
+    }
+
+    /// The usable nodes that have an even share of the job's CPUs.
+    fn with_share_of_cpus(&self, eval: &Eval<'_>) -> Vec<u64> {
+        let share = self.job.min_cpus.div_ceil(self.request.trays.max(1));
+        let mut rich = vec![0; eval.usable().len()];
+        for node in bits::ones(eval.usable()).filter(|&node| u32::from(eval.cpus(node)) >= share) {
+            bits::put(&mut rich, node, true);
+        }
+        rich
+    }
+
+    /// Tries the segments with most CPUs: when these have too few, the job waits.
+    fn try_richest(&self, eval: &mut Eval<'_>, segment: NonZeroU32) -> Outcome {
+        let mut chosen = NodeSet::new();
+        let cpus = self.survey(eval, eval.usable()).richest_segments(self.request, segment, &mut chosen);
+        if cpus < u64::from(self.job.min_cpus) && eval.most() == self.request.trays {
+            slurm_log!(
+                Debug,
+                "JobId={} waits: the best segments of {segment} trays have {cpus} CPUs, it needs {}",
+                self.job.id,
+                self.job.min_cpus
+            );
+            return Outcome::Answered(eval.refuse(TOPO_RC_SEGMENT_NO_FIT));
+        }
+        let rc = eval.try_on(&chosen);
+        if rc == TOPO_RC_SUCCESS {
+            slurm_log!(Debug, "JobId={} fits segments chosen for their CPUs", self.job.id);
+            return Outcome::Answered(rc);
         }
         Outcome::Delegated("the chosen nodes lack cores or GRES")
     }

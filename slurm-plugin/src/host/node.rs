@@ -39,7 +39,25 @@ impl NodeTable<'_> {
             // SAFETY: the table has `node_record_count` places while the node lock is held.
             unsafe { slice::from_raw_parts(first, count()) }
         };
-        Self { records, layout }
+        // A table whose first record does not look like one is not looked at any further.
+        let valid = records
+            .iter()
+            .find(|record| !record.is_null())
+            .is_some_and(|&record| Node::new(record, layout).is_some());
+        Self { records: if valid { records } else { &[] }, layout }
+    }
+
+    /// The lowest scheduling weight of the nodes; None when there are none.
+    ///
+    /// A large cluster has this read for thousands of nodes in a call, so it touches nothing else of their records: the
+    /// magic number of one record was checked when the table was taken.
+    pub(crate) fn lightest(&self, nodes: impl Iterator<Item = usize>) -> Option<u64> {
+        let weight = |index: usize| {
+            let record = self.records.get(index).copied().filter(|record| !record.is_null())?;
+            // SAFETY: what is in the table is a node record, of the layout that was checked on another of them.
+            Some(unsafe { record::read::<u64, _>(record, self.layout.sched_weight) })
+        };
+        nodes.filter_map(weight).min()
     }
 
     /// The node at `index`; None for an empty place or a record that does not look like one.

@@ -18,6 +18,8 @@ pub(super) struct Survey<'s> {
     pub(super) model: &'s Model,
     pub(super) job: &'s Job<'s>,
     pub(super) nodes: &'s NodeTable<'s>,
+    /// The usable nodes that are looked at: all of them, or those with enough CPUs.
+    pub(super) usable: &'s [u64],
 }
 
 /// Nodes to try.
@@ -26,19 +28,34 @@ pub(super) type NodeSet = Vec<usize>;
 impl Survey<'_> {
     /// Every partition by its numbers.
     pub(super) fn partitions(&self, request: &Request) -> Vec<Partition> {
-        let spans = request.segment.is_none() && request.trays > self.model.largest();
-        // Looking at every node's record is worth it only where the answer or a log line needs it.
-        let health_matters = spans || enabled(Level::Debug);
+        let largest = self.model.largest();
+        let spans = request.segment.is_none() && request.trays > largest;
+        // Looking at nodes' records is worth it only where the answer or a log line needs it.
+        let mut health_matters = spans || enabled(Level::Debug);
+        let mut healthy_trays = 0;
         // Weights order the partitions that can hold the whole job, and nothing else.
         let weight_matters = request.segment.is_none() && !spans;
 
         let partition = |block: &Block| {
-            let usable = self.eval.usable();
+            let usable = self.usable;
             let free = block.overlap(usable);
-            let lightest = || block.common(usable).map(|node| self.weight(node)).min();
+            let lightest = || self.nodes.lightest(block.common(usable));
+            let healthy = if health_matters {
+                let healthy = self.healthy(block);
+                if healthy == largest {
+                    healthy_trays += healthy;
+                }
+                // Whole partitions of the largest size: fewer cannot hold the job, so the others do not matter.
+                health_matters = healthy_trays < request.trays || enabled(Level::Debug);
+                healthy
+            } else if spans {
+                free
+            } else {
+                block.trays()
+            };
             Partition {
                 trays: block.trays(),
-                healthy: if health_matters { self.healthy(block) } else { block.trays() },
+                healthy,
                 free,
                 required: self.job.required.map_or(0, |required| block.overlap(required)),
                 weight: if weight_matters && free >= request.trays { lightest() } else { None }
@@ -58,7 +75,7 @@ impl Survey<'_> {
     }
 
     fn free(&self, partition: usize) -> impl Iterator<Item = usize> + '_ {
-        self.model.blocks[partition].common(self.eval.usable())
+        self.model.blocks[partition].common(self.usable)
     }
 
     fn cpus(&self, node: usize) -> u64 {

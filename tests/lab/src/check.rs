@@ -58,7 +58,8 @@ pub fn compare(scene: &Scene, stock: &Answer, ours: &Answer) -> Verdict {
     let (class, reason) = match (stock.rc == 0, ours.rc == 0) {
         (true, true) => {
             let (theirs, us) = (shares(scene, stock), shares(scene, ours));
-            if us.len() > theirs.len() && ours.nodes.len() <= stock.nodes.len() {
+            let comparable = ours.nodes.len() <= stock.nodes.len() && faults(scene, stock).is_empty();
+            if us.len() > theirs.len() && comparable {
                 violations.push(format!(
                     "ours: over {} partitions where stock needs {}",
                     us.len(),
@@ -68,7 +69,7 @@ pub fn compare(scene: &Scene, stock: &Answer, ours: &Answer) -> Verdict {
             let reason = match us.len().cmp(&theirs.len()) {
                 std::cmp::Ordering::Less => "ours uses fewer partitions",
                 std::cmp::Ordering::Equal => "as many partitions",
-                std::cmp::Ordering::Greater => "ours uses more partitions for more nodes",
+                std::cmp::Ordering::Greater => "ours uses more partitions, for other nodes or CPUs",
             };
             (Class::BothPlace, reason.to_owned())
         }
@@ -96,7 +97,9 @@ pub fn left_to_stock(scene: &Scene) -> bool {
     let odd_span = !in_segments && larger && (!asked.required.is_empty() || scene.cluster.has_aggregates());
     // CPUs decide how many trays: stock divides them over the segments, and takes what weights say first.
     let by_cpus = asked.min_cpus > scene.wanted() && (in_segments || larger);
-    odd_segments || odd_span || by_cpus
+    let racks = scene.cluster.rack_of_nodes();
+    let in_no_block = (0..).zip(&racks).all(|(node, rack)| rack.is_none() || scene.cpus(node) == 0);
+    odd_segments || odd_span || by_cpus || in_no_block
 }
 
 /// A breach without its numbers, for counting.

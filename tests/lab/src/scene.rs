@@ -100,10 +100,14 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// CPUs that a node can give to the job; 0 when it is not usable.
+    /// CPUs that a node can give to the job; 0 when it is not usable: also when it cannot hold the tasks of a node,
+    /// which Slurm finds out before it asks a topology plugin.
     pub fn cpus(&self, node: u32) -> u16 {
         let tray = self.trays[node as usize];
-        if tray.busy || tray.drained || self.job.excluded.contains(&node) { 0 } else { tray.cpus }
+        let asked = &self.job.asked;
+        let least = asked.ntasks_per_node.max(1).saturating_mul(asked.cpus_per_task);
+        let usable = !tray.busy && !tray.drained && tray.cpus >= least && !self.job.excluded.contains(&node);
+        if usable { tray.cpus } else { 0 }
     }
 
     /// How many nodes the job is to get at least: like stock's block evaluation, the lesser of the two.
@@ -113,14 +117,9 @@ impl Scene {
 
     /// The question for the host.
     pub fn question(&self) -> Question {
-        let mut cpus: Vec<u16> =
-            self.trays.iter().map(|tray| if tray.busy || tray.drained { 0 } else { tray.cpus }).collect();
-        for &node in &self.job.excluded {
-            cpus[node as usize] = 0;
-        }
         let drained = (0..).zip(&self.trays).filter(|(_, tray)| tray.drained).map(|(node, _)| node);
         Question {
-            cpus,
+            cpus: (0..self.trays.len() as u32).map(|node| self.cpus(node)).collect(),
             weights: self.trays.iter().map(|tray| tray.weight).collect(),
             drained: drained.collect(),
             job: self.job.asked.clone(),
