@@ -212,3 +212,72 @@ fn after_a_kill_behind_a_bad_file_the_next_run_goes_back_to_what_was_in_force() 
         assert_eq!(site.backups().find(None, Some(NEW)).unwrap().1, OLD);
     }
 }
+
+/// Environment of the process that has a small disk of its own: folder of the disk, and its free bytes.
+const DISK: (&str, &str) = ("TOPOLOGY_GEN_DISK", "TOPOLOGY_GEN_DISK_FREE");
+
+/// Only does something as a child of the test below: a run on a disk with so much space left.
+#[test]
+fn child_on_a_small_disk() {
+    let (Some(dir), Ok(free)) = (std::env::var_os(DISK.0), std::env::var(DISK.1)) else { return };
+    let site = Site::new(Path::new(&dir));
+    let free: usize = free.parse().unwrap();
+    std::fs::create_dir_all(site.dir.join("old")).unwrap();
+    std::fs::write(site.dir.join("old/lock"), "").unwrap();
+    // The stand-in's own files have their space; what is left is for the run.
+    let filler = site.dir.join("filler");
+    let mut size = 1 << 20;
+    while size > 0 {
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&filler).unwrap();
+        if std::io::Write::write_all(&mut file, &vec![0; size]).is_err() {
+            size /= 2;
+        }
+    }
+    let full = std::fs::metadata(&filler).unwrap().len();
+    let room = u64::try_from(free).unwrap();
+    std::fs::OpenOptions::new().write(true).open(&filler).unwrap().set_len(full - room).unwrap();
+    let text = format!("# {}\n{NEW}", "x".repeat(9000));
+    let (done, _) = site.apply(&text, MOVE, &|_| {});
+    let file = site.get("topology.yaml");
+    println!("free {free}: {}", if done.is_ok() { "done" } else { "could not" });
+    match done {
+        Ok(Outcome::Applied { .. }) => assert_eq!(file, text),
+        Ok(Outcome::RolledBack { .. }) | Err(_) => assert_eq!(file, OLD, "{done:?}"),
+        other => panic!("{other:?}"),
+    }
+    // What was in force is held only while a run has not ended.
+    let held = site.backups().unfinished().unwrap().is_some();
+    assert!(site.hidden().is_empty() || held, "{:?}", site.hidden());
+    // With space again the work is done.
+    std::fs::remove_file(&filler).unwrap();
+    let (done, _) = site.apply(&text, MOVE, &|_| {});
+    assert!(matches!(done, Ok(Outcome::Applied { .. } | Outcome::Unchanged)), "{done:?}");
+    assert_eq!((site.get("topology.yaml"), site.get("loaded")), (text.clone(), text));
+    assert_eq!(site.backups().unfinished().unwrap(), None);
+}
+
+#[test]
+fn on_a_full_disk_the_file_is_the_old_one_or_the_new_one() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: a disk of its own needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut ends = Vec::new();
+    // A page for the backup, one for the mark, three for the file, three for the stand-in's copy of it.
+    for pages in 0..=12 {
+        let script = "mount -t tmpfs -o size=256k tmpfs \"$1\" && exec \"$2\" --exact child_on_a_small_disk --nocapture";
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .args([dir.path(), &std::env::current_exe().unwrap()])
+            .env(DISK.0, dir.path())
+            .env(DISK.1, (pages * 4096).to_string())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{pages} pages: {text}{}", String::from_utf8_lossy(&output.stderr));
+        ends.extend(text.lines().find(|line| line.contains("free ")).map(|line| line.ends_with("done")));
+    }
+    assert_eq!(ends.len(), 13);
+    assert!(ends.first() == Some(&false) && ends.last() == Some(&true), "{ends:?}");
+}

@@ -1,7 +1,8 @@
 //! Old files, the lock that keeps two runs apart, and the mark of a run that has begun.
 //!
 //! In the folder: `<name>.<UTC time>` for each old file, `lock`, and while a run changes things `unfinished`, which names the
-//! file that was in force before it.
+//! file that was in force before it. That file is meanwhile held by a second name beside the target too, so that going back
+//! needs no space on the disk.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -77,6 +78,8 @@ pub struct Backups {
     stem: String,
     /// Folder of the target, where a killed run may have left a temporary file.
     target_folder: PathBuf,
+    /// Second name of the file that was in force before an unfinished run.
+    held: PathBuf,
 }
 
 impl Backups {
@@ -85,7 +88,8 @@ impl Backups {
         let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
         let stem = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let target_folder = target.parent().unwrap_or(Path::new(".")).to_owned();
-        Self { folder: folder.to_owned(), stem, target_folder }
+        let held = target_folder.join(format!(".{stem}.before"));
+        Self { folder: folder.to_owned(), stem, target_folder, held }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -111,6 +115,9 @@ impl Backups {
         }
         for folder in [&self.folder, &self.target_folder] {
             remove_leftovers(folder);
+        }
+        if !self.path(MARK).exists() {
+            self.let_go();
         }
         Ok(file)
     }
@@ -208,7 +215,14 @@ impl Backups {
     /// # Errors
     /// The mark cannot be written.
     pub fn begin(&self, undo: &Undo) -> Result<(), BackupError> {
-        write::replace(&self.path(MARK), &format!("{undo}\n")).map_err(BackupError::Write).map(drop)
+        self.let_go();
+        // Where there are no second names (or there is no file), going back writes the backup anew.
+        let _ = fs::hard_link(self.target_folder.join(&self.stem), &self.held);
+        let marked = write::replace(&self.path(MARK), &format!("{undo}\n"));
+        if marked.is_err() {
+            self.let_go();
+        }
+        marked.map_err(BackupError::Write).map(drop)
     }
 
     /// Takes the mark away.
@@ -219,10 +233,17 @@ impl Backups {
         let path = self.path(MARK);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(BackupError::Io { what: "remove", path, source: error })
+                return Err(BackupError::Io { what: "remove", path, source: error });
             }
-            _ => Ok(()),
+            _ => {}
         }
+        self.let_go();
+        Ok(())
+    }
+
+    fn let_go(&self) {
+        // Mostly not there; one that stays is hidden and harmless.
+        let _ = fs::remove_file(&self.held);
     }
 
     /// What was before a run that has not ended; `None` when there is no mark, or what it names is gone.
@@ -254,6 +275,10 @@ impl Backups {
         match undo {
             Undo::File(path) => {
                 let text = fs::read_to_string(path).map_err(look(path))?;
+                let is_held = fs::read(&self.held).is_ok_and(|held| held == text.as_bytes());
+                if is_held && fs::rename(&self.held, self.target_folder.join(&self.stem)).is_ok() {
+                    return Ok(());
+                }
                 write::replace(target, &text).map(drop)
             }
             Undo::Nothing => match fs::remove_file(target) {
