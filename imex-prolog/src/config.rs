@@ -69,6 +69,18 @@ pub enum Quorum {
     Recovery,
 }
 
+/// Who owns the daemon's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owner {
+    /// systemd where it is the system's first process, else nobody.
+    Auto,
+    /// systemd, as a transient unit.
+    Systemd,
+    /// Nobody: a detached process, in slurmd's control group.
+    Direct,
+}
+
 /// How a job's IMEX channel number is chosen. It must be the same on all trays of the job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -111,6 +123,8 @@ pub struct Daemon {
     pub program: PathBuf,
     /// `nvidia-imex-ctl`.
     pub control: PathBuf,
+    /// Who owns its process.
+    pub owner: Owner,
     /// Port for peers.
     pub server_port: u16,
     /// Port of the command service; peers must reach it too.
@@ -234,6 +248,7 @@ impl Default for Daemon {
         Self {
             program: PathBuf::from("/usr/bin/nvidia-imex"),
             control: PathBuf::from("/usr/bin/nvidia-imex-ctl"),
+            owner: Owner::Auto,
             server_port: 50_000,
             command_port: 50_005,
             port_rotation: 0,

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod direct;
+mod systemd;
 
 pub use direct::DirectOwner;
+pub use systemd::{Manager, TrayOwner};
 
 use crate::deadline::Deadline;
 use crate::procfs::{ProcError, Process};
@@ -55,6 +57,12 @@ pub enum DaemonError {
         #[source]
         source: io::Error,
     },
+    /// A start that may be under way cannot be called off.
+    #[error("cannot have systemd call off the daemon's start: {words}")]
+    CallOff {
+        /// What systemd or the system said.
+        words: String,
+    },
     /// It did not end even after SIGKILL: the kernel holds it.
     #[error("the daemon, process {pid}, does not end even after SIGKILL")]
     Stuck {
@@ -87,8 +95,7 @@ pub enum Ended {
 
 /// Owner of the daemon's process.
 ///
-/// The one here starts it directly. Under systemd a transient unit can own it as well: the record holds only the
-/// process, and the daemon is found by its configuration file either way.
+/// Whoever owns it, the record holds only the process, and the daemon is found by its configuration file.
 pub trait DaemonOwner {
     /// Starts the daemon, detached.
     ///
@@ -101,6 +108,14 @@ pub trait DaemonOwner {
     /// # Errors
     /// [`DaemonError::Find`].
     fn find(&self, config: &Path) -> Result<Vec<Process>, DaemonError>;
+
+    /// Calls off a start that a killed program may have asked somebody else for, and that has not happened yet.
+    ///
+    /// # Errors
+    /// [`DaemonError::CallOff`].
+    fn call_off(&self, _log_name: &str) -> Result<(), DaemonError> {
+        Ok(())
+    }
 
     /// Whether exactly this process still runs.
     ///

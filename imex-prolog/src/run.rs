@@ -5,8 +5,8 @@ mod epilog;
 mod guest;
 mod prolog;
 
-use crate::config::Settings;
-use crate::daemon::DirectOwner;
+use crate::config::{Owner, Settings};
+use crate::daemon::{DirectOwner, Manager, TrayOwner};
 use crate::deadline::Deadline;
 use crate::job::Environment;
 use crate::metrics::{self, MetricsError, Run};
@@ -190,12 +190,22 @@ impl Ground {
         Ok(Self { proc, state, boot, started })
     }
 
-    fn tray(self, paths: &Paths, settings: Settings, budget: Deadline) -> Result<Tray<DirectOwner>, Outcome> {
+    fn tray(self, paths: &Paths, settings: Settings, budget: Deadline) -> Result<Tray<TrayOwner>, Outcome> {
         let logs = Dir::create(&paths.log_dir, 0o755).map_err(|error| {
             Outcome::refused(Blame::Node, &error, "check owner and mode of the log directory")
         })?;
         let proc = self.proc;
-        let owner = DirectOwner::new(proc.clone(), logs);
+        let manager = match settings.daemon.owner {
+            Owner::Auto | Owner::Systemd => Manager::of_system(),
+            Owner::Direct => None,
+        };
+        if settings.daemon.owner == Owner::Systemd && manager.is_none() {
+            let report =
+                Report::new(Blame::Config, "daemon.owner is systemd, but systemd does not run this node");
+            return Err(Outcome::Refused(report.with_hint("set daemon.owner to auto or direct")));
+        }
+        let direct = DirectOwner::new(proc.clone(), logs);
+        let owner = TrayOwner::new(direct, paths.log_dir.clone(), manager);
         self.state.forget_dead_writers(&proc);
         Ok(Tray { paths: paths.clone(), state: self.state, settings, owner, boot: self.boot, budget })
     }

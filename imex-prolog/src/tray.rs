@@ -232,6 +232,8 @@ impl<O: DaemonOwner> Tray<O> {
         let mut found = self.owner.find(config).map_err(fault)?;
         let unrecorded = |record: &Record| record.kind != Kind::Guest && record.daemon.is_none();
         if found.is_empty() && record.is_some_and(unrecorded) {
+            let kind = record.map_or(Kind::Own, |record| record.kind);
+            self.owner.call_off(&log_name(kind, job)).map_err(fault)?;
             // A prolog that was killed while it started the daemon frees the lock a moment before the kernel shows the
             // daemon's arguments.
             Pauses::new(START_GAP, START_GAP).pause(Deadline::after(START_GAP));

@@ -11,6 +11,7 @@ mod faults;
 mod harness;
 mod imex;
 mod imex_modes;
+mod imex_systemd;
 mod jobs;
 mod leftovers;
 mod live;
@@ -35,6 +36,7 @@ const CASES: &[&[Case]] = &[
     live::CASES,
     imex::CASES,
     imex_modes::CASES,
+    imex_systemd::CASES,
     restarts::CASES,
     topology::CASES,
 ];

@@ -4,7 +4,7 @@
 use super::prolog::{Step, describe, outcome, settings_words};
 use super::{Ground, Phases};
 use crate::config::Settings;
-use crate::daemon::DirectOwner;
+use crate::daemon::TrayOwner;
 use crate::deadline::Deadline;
 use crate::lifecycle::Begun;
 use crate::lock::TrayLock;
@@ -73,9 +73,9 @@ pub(super) fn join(
 }
 
 /// The tray is not locked while a guest waits for its peers: other jobs may begin and end meanwhile.
-fn rounds(tray: &mut Tray<DirectOwner>, wanted: &Wanted) -> Step<Result<Begun, TrayError>> {
+fn rounds(tray: &mut Tray<TrayOwner>, wanted: &Wanted) -> Step<Result<Begun, TrayError>> {
     let limit = Duration::from_secs(tray.settings.deadlines.lock_seconds);
-    let lock = |tray: &Tray<DirectOwner>| {
+    let lock = |tray: &Tray<TrayOwner>| {
         TrayLock::take(&tray.state, tray.budget.within(limit)).map_err(|error| of_lock(&error))
     };
     let mut last = Begun::RunEnded;

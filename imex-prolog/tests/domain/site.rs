@@ -184,7 +184,7 @@ impl Site {
         )?;
         std::fs::write(root.join("nodes"), nodes)?;
         let programs = format!(
-            "[daemon]\nprogram = \"{0}/nvidia-imex\"\ncontrol = \"{0}/nvidia-imex-ctl\"\n",
+            "[daemon]\nowner = \"direct\"\nprogram = \"{0}/nvidia-imex\"\ncontrol = \"{0}/nvidia-imex-ctl\"\n",
             root.display()
         );
         std::fs::write(&paths.settings, format!("{programs}{settings}"))?;
