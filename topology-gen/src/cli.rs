@@ -5,6 +5,7 @@
 
 mod apply;
 mod check;
+mod collect;
 mod diff;
 mod generate;
 mod probe;
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Read this tray's GPUs through NVML and judge them
     Probe(probe::Args),
+    /// Ask all trays by a command, in parallel, and keep their readings in a file
+    Collect(collect::Args),
     /// Group all trays by NVLink partition and write topology.yaml
     Generate(generate::Args),
     /// Find everything in a topology.yaml that Slurm refuses, dies of, or takes in another sense
@@ -112,6 +115,7 @@ fn run_to_code(
         Command::Diff(args) => diff::run(args, &mut output),
         Command::Apply(args) => apply::run(args, &mut output),
         Command::Rollback(args) => apply::rollback(args, &mut output),
+        Command::Collect(args) => collect::run(args, &mut output),
         Command::Show(args) => show::run(args, &mut output),
     };
     match done {

@@ -1,11 +1,13 @@
-//! Where facts come from: this tray's NVML, Slurm's node list, a file.
+//! Where facts come from: this tray's NVML, Slurm's node list, a file, nvidia-smi, a command for each node.
 //!
 //! A source says what was seen and never judges it.
 #![forbid(unsafe_code)]
 
 pub mod extra;
 pub mod file;
+pub mod nvidia_smi;
 pub mod nvml;
+pub mod remote;
 pub mod slurm;
 
 use fabric::{NodeName, TrayReading};

@@ -15,7 +15,7 @@ use crate::emit::{Racks, count, json, svg, table, yaml};
 use crate::failure::{Failure, OK, PROBLEMS};
 use crate::plan::{self, Names, Plan, PlanError, compose};
 use crate::reconcile::{Reason, Trays, reconcile};
-use crate::source::{Inventory, file, slurm};
+use crate::source::{Inventory, Observation, Seen, file, nvidia_smi, slurm};
 use crate::write::{self, Written};
 
 /// What to do about trays that hold the file back.
@@ -44,11 +44,20 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 pub(super) struct PlanArgs {
     /// Read the output of `scontrol show nodes --json` from a file, - for standard input, instead of asking Slurm
-    #[arg(long, value_name = "FILE", conflicts_with = "readings")]
+    #[arg(long, value_name = "FILE", group = "source")]
     nodes_json: Option<PathBuf>,
-    /// Read a JSON object of node names and what `topology-gen probe` printed there
-    #[arg(long, value_name = "FILE")]
+    /// Read a JSON object of node names and what `topology-gen probe` printed there, as `collect` writes it
+    #[arg(long, value_name = "FILE", group = "source")]
     readings: Option<PathBuf>,
+    /// Read the CSV of nvidia-smi from many nodes, each line with `node: ` in front, - for standard input
+    #[arg(long, value_name = "FILE", group = "source")]
+    nvidia_smi_csv: Option<PathBuf>,
+    /// The fields that were asked of nvidia-smi, when its CSV has no header
+    #[arg(long, value_name = "FIELDS", default_value = nvidia_smi::FIELDS)]
+    csv_fields: String,
+    /// Read a folder with the output of `nvidia-smi -q` in one file for each node: NODE or NODE.txt
+    #[arg(long, value_name = "FOLDER", group = "source")]
+    nvidia_smi_folder: Option<PathBuf>,
     #[command(flatten)]
     pub(super) controller: ControllerArgs,
     /// Base block size; without it the tray count of the largest NVLink partition, or a larger one of the previous file
@@ -154,6 +163,12 @@ fn inventory(args: &PlanArgs) -> Result<Inventory, Failure> {
     if let Some(path) = &args.readings {
         return file::parse(&read_text(path)?).map_err(|error| in_file(path, &error));
     }
+    if let Some(path) = &args.nvidia_smi_csv {
+        return Ok(nvidia_smi::nodes(&read_text(path)?, &args.csv_fields));
+    }
+    if let Some(folder) = &args.nvidia_smi_folder {
+        return from_folder(folder);
+    }
     let text = match &args.nodes_json {
         Some(path) => read_text(path)?,
         None => {
@@ -162,6 +177,29 @@ fn inventory(args: &PlanArgs) -> Result<Inventory, Failure> {
         }
     };
     slurm::parse(&text).map_err(slurm_failure)
+}
+
+/// One file for each node; one that cannot be understood makes its node silent.
+fn from_folder(folder: &Path) -> Result<Inventory, Failure> {
+    let fault = |error: std::io::Error| {
+        let report = Report::new(Blame::Config, format!("cannot read {}", folder.display()));
+        Failure(report.with_detail(format!("because: {error}")))
+    };
+    let mut inventory = Inventory::default();
+    for entry in std::fs::read_dir(folder).map_err(fault)? {
+        let path = entry.map_err(fault)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let node = match NodeName::new(name.strip_suffix(".txt").unwrap_or(&name)) {
+            Ok(node) if path.is_file() => node,
+            _ => {
+                inventory.notes.push(format!("{} is no file of a node", path.display()));
+                continue;
+            }
+        };
+        let seen = nvidia_smi::tray(&read_text(&path)?).map_or_else(Seen::Silent, Seen::Reading);
+        inventory.observations.push(Observation { node, seen, stale: None, expected_gpus: None });
+    }
+    Ok(inventory)
 }
 
 /// The topologies of the previous file; none without one.

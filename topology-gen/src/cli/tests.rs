@@ -74,6 +74,7 @@ fn help_lists_the_commands_and_exit_codes() {
 
     Commands:
       probe     Read this tray's GPUs through NVML and judge them
+      collect   Ask all trays by a command, in parallel, and keep their readings in a file
       generate  Group all trays by NVLink partition and write topology.yaml
       check     Find everything in a topology.yaml that Slurm refuses, dies of, or takes in another sense
       diff      Tell what a topology.yaml changes for Slurm: exit code 0 nothing, 1 something
@@ -102,7 +103,18 @@ fn help_of_generate() {
               Read the output of `scontrol show nodes --json` from a file, - for standard input, instead of asking Slurm
 
           --readings <FILE>
-              Read a JSON object of node names and what `topology-gen probe` printed there
+              Read a JSON object of node names and what `topology-gen probe` printed there, as `collect` writes it
+
+          --nvidia-smi-csv <FILE>
+              Read the CSV of nvidia-smi from many nodes, each line with `node: ` in front, - for standard input
+
+          --csv-fields <FIELDS>
+              The fields that were asked of nvidia-smi, when its CSV has no header
+              
+              [default: index,uuid,name,driver_version,fabric.state,fabric.status,fabric.cliqueId,fabric.clusterUuid]
+
+          --nvidia-smi-folder <FOLDER>
+              Read a folder with the output of `nvidia-smi -q` in one file for each node: NODE or NODE.txt
 
           --scontrol <PATH>
               The scontrol to run
@@ -546,4 +558,63 @@ fn diff_tells_what_changes_for_slurm() {
     "#);
     assert_eq!(topology_gen(&["diff", &new, "--against", "/no/such/file"]).code, 2);
     assert_eq!(topology_gen(&["diff", &new, "--live", "--scontrol", "/bin/false"]).code, 2);
+}
+
+#[test]
+fn a_site_without_our_program_on_its_trays_uses_nvidia_smi() {
+    let site = Site::new(&[]);
+    let row = |node: &str, id: &str| {
+        let (uuid, clique) = id.split_once('.').unwrap();
+        format!("{node}: Completed, Success, {clique}, {uuid}\n").repeat(4)
+    };
+    let rows =
+        [row("n1", RACK_A), row("n2", RACK_A), row("n3", RACK_B), "n4: No devices were found\n".to_owned()];
+    site.put("rows.csv", &rows.concat());
+    let fields = "fabric.state,fabric.status,fabric.cliqueId,fabric.clusterUuid";
+    let run = topology_gen(&[
+        "generate",
+        "--nvidia-smi-csv",
+        &site.path("rows.csv"),
+        "--csv-fields",
+        fields,
+        "--format",
+        "table",
+    ]);
+    assert_eq!(run.code, 0, "{}", run.words);
+    insta::assert_snapshot!(run.data, @r#"
+    BLOCK               TRAYS  FREE  NODES
+    nvl-aaaaaaaa-32766      2     -  n[1-2]
+    nvl-bbbbbbbb-32766      1     -  n3
+    "#);
+    assert!(run.words.contains("no reading: n4: 1 columns instead of 4"), "{}", run.words);
+}
+
+#[test]
+fn collected_readings_are_what_generate_reads() {
+    let site = Site::new(&[]);
+    let tray = serde_json::to_string(&reading(&[RACK_A; 4])).unwrap();
+    site.put("n1", &tray);
+    site.put("n2", &tray);
+    let command = format!("cat {}/{{}}", site.dir.path().display());
+    let out = site.path("readings.json");
+    let run = topology_gen(&[
+        "collect",
+        "--nodes",
+        "n[1-3]",
+        "--retries",
+        "0",
+        "--command",
+        &command,
+        "--out",
+        &out,
+    ]);
+    assert_eq!(run.code, 1);
+    assert!(
+        run.words.contains("no reading: n3: exit status: 1: cat: ")
+            && run.words.ends_with("2 readings of 3 nodes\n"),
+        "{}",
+        run.words
+    );
+    let run = topology_gen(&["generate", "--readings", &out, "--format", "table"]);
+    assert!(run.data.contains("n[1-2]"), "{}{}", run.data, run.words);
 }
