@@ -204,6 +204,9 @@ impl Daemon {
 pub struct Deadlines {
     /// From the start of the prolog until the whole domain is ready. Cut to stay below slurmd's own timeout.
     pub ready_seconds: u64,
+    /// For the own daemon to be READY for the first time. Alone it takes seconds; after an unclean end it may wait for earlier
+    /// importers.
+    pub own_ready_seconds: u64,
     /// For an NVML reading that is still in progress.
     pub fabric_seconds: u64,
     /// For the names of all members.
@@ -270,6 +273,7 @@ impl Default for Deadlines {
     fn default() -> Self {
         Self {
             ready_seconds: 150,
+            own_ready_seconds: 60,
             fabric_seconds: 10,
             resolve_seconds: 15,
             peer_lost_seconds: 15,

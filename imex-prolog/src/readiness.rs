@@ -44,9 +44,11 @@ pub trait Probe {
     fn is_listening(&mut self, index: usize) -> bool;
 }
 
-/// How long members may be missing before the whole time is over.
+/// How long the own daemon may not be READY, and members may be missing, before the whole time is over.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
+    /// With the own daemon, until it is READY for the first time.
+    pub own: Duration,
     /// With one that had been connected.
     pub lost: Duration,
     /// With one on which no daemon listens.
@@ -148,6 +150,7 @@ pub fn wait_ready(probe: &mut impl Probe, patience: Patience) -> Readiness {
 #[derive(Default)]
 struct Seen {
     was_ready: bool,
+    was_ever_ready: bool,
     last_state: Option<String>,
     last_fault: Option<String>,
     last_row: Option<OwnRow>,
@@ -162,7 +165,7 @@ struct Seen {
 impl Seen {
     fn look(&mut self, probe: &mut impl Probe) -> Option<Readiness> {
         match probe.own_state() {
-            Ok(OwnState::Ready) => self.was_ready = true,
+            Ok(OwnState::Ready) => (self.was_ready, self.was_ever_ready) = (true, true),
             Ok(OwnState::Other(word)) => {
                 self.was_ready = false;
                 self.last_state = Some(word);
@@ -216,7 +219,9 @@ impl Seen {
     fn gives_up(&self, now: Duration, patience: Patience) -> bool {
         let over =
             |since: &Option<Duration>, span| since.is_some_and(|since| now.saturating_sub(since) >= span);
-        over(&self.lost_since, patience.lost)
+        let own_is_late = !self.was_ever_ready && now >= patience.own;
+        own_is_late
+            || over(&self.lost_since, patience.lost)
             || self.absent_since.iter().any(|since| over(since, patience.absent))
     }
 

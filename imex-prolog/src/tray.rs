@@ -365,6 +365,7 @@ impl<O: DaemonOwner> World for Tray<O> {
         let deadlines = &self.settings.deadlines;
         let ctl = Ctl { program: self.settings.daemon.control.clone(), config: self.config_of(record) };
         let patience = Patience {
+            own: Duration::from_secs(deadlines.own_ready_seconds),
             lost: Duration::from_secs(deadlines.peer_lost_seconds),
             absent: Duration::from_secs(deadlines.peer_absent_seconds),
         };

@@ -131,6 +131,7 @@ fn value_faults(settings: &Settings) -> Vec<String> {
     );
     for (key, seconds) in [
         ("ready_seconds", d.ready_seconds),
+        ("own_ready_seconds", d.own_ready_seconds),
         ("resolve_seconds", d.resolve_seconds),
         ("fabric_seconds", d.fabric_seconds),
         ("peer_lost_seconds", d.peer_lost_seconds),

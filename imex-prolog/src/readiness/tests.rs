@@ -18,7 +18,8 @@ impl Script {
     }
 }
 
-const PATIENCE: Patience = Patience { lost: Duration::from_secs(5), absent: Duration::from_secs(9) };
+const PATIENCE: Patience =
+    Patience { own: Duration::from_secs(12), lost: Duration::from_secs(5), absent: Duration::from_secs(9) };
 
 fn fault() -> CtlError {
     CtlError::Hung { program: "/ctl".into(), option: "-N", millis: 5 }
@@ -92,6 +93,18 @@ fn an_own_daemon_that_is_never_ready_is_this_trays_fault() {
         outcome("x"),
         Readiness::NotReady { last: "/ctl -N did not answer within 5 ms and was ended".to_owned() }
     );
+}
+
+#[test]
+fn an_own_daemon_that_is_not_ready_in_time_does_not_hold_the_job_for_the_whole_budget() {
+    let mut script = Script { rounds: vec!['i'], at: 0, pauses: 0, limit: 1000 };
+    let last = "INITIALIZING".to_owned();
+    assert_eq!(wait_ready(&mut script, PATIENCE), Readiness::NotReady { last });
+    assert_eq!(script.pauses, 12);
+    // One that has been READY is waited for as long as there is time.
+    let mut script = Script { rounds: "2i".chars().collect(), at: 0, pauses: 0, limit: 40 };
+    wait_ready(&mut script, PATIENCE);
+    assert_eq!(script.pauses, 40);
 }
 
 #[test]

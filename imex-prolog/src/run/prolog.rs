@@ -80,17 +80,7 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
         Mode::PerPartition => &found.block,
         Mode::PerJob | Mode::Off => &found.members,
     };
-    let members = resolve(
-        &listed.nodes,
-        &conf,
-        around.lookup,
-        budget.within(Duration::from_secs(settings.deadlines.resolve_seconds)),
-    )
-    .map_err(|error| {
-        let blame = if *error.node() == job.node { Blame::Config } else { Blame::Peer };
-        let hint = "all nodes must find the same address for each node: set NodeAddr in slurm.conf, or correct name resolution";
-        Outcome::refused(blame, &error, hint)
-    })?;
+    let members = addresses(&listed.nodes, &job, &conf, around, &settings, budget)?;
     summary.phases.end("resolve");
     let ground = Ground::prepare(&around.paths, started)?;
     let record = Record {
@@ -116,6 +106,23 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
             bring_up(ground, record, settings, &around.paths, budget, &mut summary.phases)
         }
     }
+}
+
+/// The address of each node, the same for all that look.
+fn addresses(
+    nodes: &[NodeName],
+    job: &JobContext,
+    conf: &SlurmConf,
+    around: &Surroundings,
+    settings: &Settings,
+    budget: Deadline,
+) -> Step<Vec<Member>> {
+    let limit = budget.within(Duration::from_secs(settings.deadlines.resolve_seconds));
+    resolve(nodes, conf, around.lookup, limit).map_err(|error| {
+        let blame = if *error.node() == job.node { Blame::Config } else { Blame::Peer };
+        let hint = "all nodes must find the same address for each node: set NodeAddr in slurm.conf, or correct name resolution";
+        Outcome::refused(blame, &error, hint)
+    })
 }
 
 fn refuse_jobs_without_gpus(job: &JobContext, conf: &SlurmConf) -> Step<()> {

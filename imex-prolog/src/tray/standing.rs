@@ -5,7 +5,6 @@ use super::probe::TrayProbe;
 use super::{STANDING_DIR, Tray, TrayError};
 use crate::ctl::{Ctl, CtlError, OwnRow, OwnState};
 use crate::daemon::{DaemonOwner, Ended};
-use crate::deadline::Deadline;
 use crate::imexd_config::CONFIG_FILE;
 use crate::lifecycle::Stored;
 use crate::readiness::{Patience, Probe, Readiness, wait_ready};
@@ -44,16 +43,17 @@ impl<O: DaemonOwner> StandingWorld for Tray<O> {
     fn wait_joined(&mut self, standing: &Record, guest: &Record) -> Readiness {
         let deadlines = &self.settings.deadlines;
         let ctl = Ctl { program: self.settings.daemon.control.clone(), config: self.config_of(standing) };
+        // One that has been READY before is again at once, or not at all.
+        let own_seconds = match standing.state {
+            State::Ready => self.settings.standing.verify_seconds,
+            State::Starting | State::NoDomain | State::Stopping => deadlines.own_ready_seconds,
+        };
         let patience = Patience {
+            own: Duration::from_secs(own_seconds),
             lost: Duration::from_secs(deadlines.peer_lost_seconds),
             absent: Duration::from_secs(deadlines.peer_absent_seconds),
         };
         let call = Duration::from_secs(deadlines.control_call_seconds);
-        // One that has been READY before is again at once, or not at all.
-        let ready_by = match standing.state {
-            State::Ready => self.budget.within(Duration::from_secs(self.settings.standing.verify_seconds)),
-            State::Starting | State::NoDomain | State::Stopping => self.budget,
-        };
         // The run that an epilog may end is the guest's; the daemon and its members are the standing domain's.
         let seen = Record {
             job: guest.job,
@@ -64,7 +64,7 @@ impl<O: DaemonOwner> StandingWorld for Tray<O> {
         let position = |node| standing.members.iter().position(|member| member == node);
         let positions = guest.members.iter().filter_map(position).collect();
         let inner = TrayProbe::new(self, &seen, ctl, call);
-        wait_ready(&mut GuestProbe { inner, positions, ready_by, was_ready: false }, patience)
+        wait_ready(&mut GuestProbe { inner, positions }, patience)
     }
 }
 
@@ -73,9 +73,6 @@ struct GuestProbe<'a, O> {
     inner: TrayProbe<'a, O>,
     /// Where the guest's trays are among the members.
     positions: Vec<usize>,
-    /// Until when the daemon must be READY; for the trays there is the run's whole budget.
-    ready_by: Deadline,
-    was_ready: bool,
 }
 
 impl<O: DaemonOwner> Probe for GuestProbe<'_, O> {
@@ -84,8 +81,7 @@ impl<O: DaemonOwner> Probe for GuestProbe<'_, O> {
     }
 
     fn remaining(&self) -> Duration {
-        let remaining = self.inner.remaining();
-        if self.was_ready { remaining } else { remaining.min(self.ready_by.remaining()) }
+        self.inner.remaining()
     }
 
     fn pause(&mut self) {
@@ -101,9 +97,7 @@ impl<O: DaemonOwner> Probe for GuestProbe<'_, O> {
     }
 
     fn own_state(&mut self) -> Result<OwnState, CtlError> {
-        let state = self.inner.own_state();
-        self.was_ready |= matches!(state, Ok(OwnState::Ready));
-        state
+        self.inner.own_state()
     }
 
     fn own_row(&mut self) -> Result<OwnRow, CtlError> {
