@@ -6,10 +6,12 @@
 mod apply;
 mod check;
 mod collect;
+mod convert;
 mod diff;
 mod generate;
 mod probe;
 mod show;
+mod why;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
@@ -52,6 +54,10 @@ enum Command {
     Apply(apply::ApplyArgs),
     /// Bring a backup into force, in the same way
     Rollback(apply::RollbackArgs),
+    /// Tell whether a job fits now, where, and if not, why
+    Why(why::Args),
+    /// Turn a topology.conf into a topology.yaml, or back
+    Convert(convert::Args),
     /// Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
     Show(show::Args),
 }
@@ -116,6 +122,8 @@ fn run_to_code(
         Command::Apply(args) => apply::run(args, &mut output),
         Command::Rollback(args) => apply::rollback(args, &mut output),
         Command::Collect(args) => collect::run(args, &mut output),
+        Command::Why(args) => why::run(args, &mut output),
+        Command::Convert(args) => convert::run(args, &mut output),
         Command::Show(args) => show::run(args, &mut output),
     };
     match done {

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod command;
 pub mod conf;
 pub mod controller;
+pub mod convert;
 pub mod diff;
 pub mod emit;
 pub mod failure;
@@ -25,6 +26,7 @@ pub mod reconcile;
 pub mod site;
 pub mod source;
 pub mod version;
+pub mod why;
 pub mod write;
 
 use std::process::ExitCode;

@@ -54,7 +54,10 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
 }
 
 /// The block topology of that name; without a name the default one if it has blocks, else the first that has.
-fn chosen<'a>(topologies: &'a [Topology], name: Option<&str>) -> Result<&'a BlockTopology, Failure> {
+pub(super) fn chosen<'a>(
+    topologies: &'a [Topology],
+    name: Option<&str>,
+) -> Result<&'a BlockTopology, Failure> {
     let found = match name {
         Some(name) => topologies.iter().find(|topology| topology.name == name).and_then(Topology::block),
         None => cluster_default(topologies)

@@ -80,6 +80,8 @@ fn help_lists_the_commands_and_exit_codes() {
       diff      Tell what a topology.yaml changes for Slurm: exit code 0 nothing, 1 something
       apply     Bring a topology into force: check, back up, write, reload, verify; go back if Slurm refuses
       rollback  Bring a backup into force, in the same way
+      why       Tell whether a job fits now, where, and if not, why
+      convert   Turn a topology.conf into a topology.yaml, or back
       show      Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
       help      Print this message or the help of the given subcommand(s)
 
@@ -617,4 +619,47 @@ fn collected_readings_are_what_generate_reads() {
     );
     let run = topology_gen(&["generate", "--readings", &out, "--format", "table"]);
     assert!(run.data.contains("n[1-2]"), "{}{}", run.data, run.words);
+}
+
+#[test]
+fn why_answers_in_a_sentence() {
+    let site = Site::new(&[rack("n[1-4]", RACK_A), rack("n[5-7]", RACK_B), silent("n8")]);
+    site.put(
+        "topology.yaml",
+        "topology: t\nblock: {block_sizes: [4], blocks: [{block: a, nodes: 'n[1-4]'}, {block: b, nodes: 'n[5-8]'}]}\n",
+    );
+    let (file, nodes) = (site.path("topology.yaml"), site.path("nodes.json"));
+    let why = |args: &[&str]| {
+        let run = topology_gen(&[&["why", "--file", &file, "--nodes-json", &nodes], args].concat());
+        format!("{} {}{}", run.code, run.data, run.words)
+    };
+    let answers = [
+        why(&["-N3"]),
+        why(&["-N4", "-x", "n1"]),
+        why(&["-N8"]),
+        why(&["-N6", "--segment", "3"]),
+        why(&["-N9"]),
+    ];
+    insta::assert_snapshot!(answers.concat(), @r#"
+    0 fits now
+      b: 3 of 3 free: n[5-7]
+    1 waits for drained or missing nodes: needs 4 trays in one NVLink partition; the best partition has 3 free and 1 drained or down
+    1 waits for drained or missing nodes: needs 8 trays in 2 NVLink partitions, the fewest that can hold it; the best 2 have 7 free
+    0 fits now
+      a: 3 of 4 free: n[1-4]
+      b: 3 of 3 free: n[5-7]
+    1 can never run: needs 9 trays in 2 NVLink partitions, the fewest that can hold it; the best 2 have 8 free
+    "#);
+}
+
+#[test]
+fn convert_there_and_back() {
+    let site = Site::new(&[]);
+    site.put("topology.conf", "BlockName=a Nodes=n[1-4]\nBlockSizes=4\n");
+    let run = topology_gen(&["convert", &site.path("topology.conf"), "--to", "yaml", "--topology", "nvlink"]);
+    assert_eq!(run.code, 0, "{}", run.words);
+    site.put("topology.yaml", &run.data);
+    let run = topology_gen(&["convert", &site.path("topology.yaml"), "--to", "conf"]);
+    assert!(run.data.ends_with("BlockName=a Nodes=n[1-4]\nBlockSizes=4\n"), "{}", run.data);
+    assert_eq!(topology_gen(&["convert", &site.path("topology.conf"), "--to", "conf"]).code, 2);
 }

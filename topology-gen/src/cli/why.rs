@@ -1,0 +1,86 @@
+//! `topology-gen why`: does a job fit, where, and if not, why?
+#![forbid(unsafe_code)]
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use fabric::{Blame, HostList, Report};
+
+use super::diff::{ControllerArgs, not_answered, topologies_of};
+use super::{Output, check, show};
+use crate::failure::{Failure, OK, PROBLEMS};
+use crate::why::{Answer, Question, stock_objection, why};
+
+/// Options of `why`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Nodes of the job, as for sbatch
+    #[arg(short = 'N', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    nodes: u32,
+    /// Nodes of one segment, as for sbatch
+    #[arg(long, value_name = "N")]
+    segment: Option<NonZeroU32>,
+    /// No two segments in one block
+    #[arg(long, requires = "segment")]
+    spread_segments: bool,
+    /// Nodes that must be in the job
+    #[arg(short = 'w', long, value_name = "HOSTLIST")]
+    nodelist: Option<HostList>,
+    /// Nodes that must not be in the job
+    #[arg(short = 'x', long, value_name = "HOSTLIST")]
+    exclude: Option<HostList>,
+    /// Slurm partition of the job
+    #[arg(short = 'p', long, value_name = "NAME")]
+    partition: Option<String>,
+    /// Blocks of this topology.yaml; without it those that the controller has
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Which block topology; without it the default one, else the first
+    #[arg(long, value_name = "NAME")]
+    topology: Option<String>,
+    /// Read the output of `scontrol show nodes --json` from a file, - for standard input, instead of asking Slurm
+    #[arg(long, value_name = "FILE")]
+    nodes_json: Option<PathBuf>,
+    #[command(flatten)]
+    controller: ControllerArgs,
+}
+
+pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
+    let controller = args.controller.controller();
+    let topologies = match &args.file {
+        Some(path) => topologies_of(path)?,
+        None => controller.topologies().map_err(|error| not_answered(&error))?,
+    };
+    let topology = show::chosen(&topologies, args.topology.as_deref())?;
+    let site = match &args.nodes_json {
+        Some(path) => check::site_of(path)?,
+        None => controller.site().map_err(|error| not_answered(&error))?,
+    };
+    let question = Question {
+        nodes: args.nodes,
+        segment: args.segment,
+        spread: args.spread_segments,
+        required: args.nodelist.iter().flatten().cloned().collect(),
+        excluded: args.exclude.iter().flatten().cloned().collect(),
+        partition: args.partition.clone(),
+    };
+    if question.required.len() > usize::try_from(args.nodes).unwrap_or(usize::MAX) {
+        return Err(Failure(Report::new(Blame::Job, "the job names more nodes than it asks for")));
+    }
+    let (code, text) = match why(&question, topology, &site) {
+        Answer::Now(places) => {
+            let lines = places.iter().map(|place| {
+                format!("  {}: {} of {} free: {}\n", place.block, place.trays, place.free.len(), place.free)
+            });
+            (OK, format!("fits now\n{}", lines.collect::<String>()))
+        }
+        Answer::Later(why) => (PROBLEMS, format!("waits for running jobs: {why}\n")),
+        Answer::WhenMended(why) => (PROBLEMS, format!("waits for drained or missing nodes: {why}\n")),
+        Answer::Never(why) => (PROBLEMS, format!("can never run: {why}\n")),
+    };
+    output.data(&text)?;
+    if let Some(objection) = stock_objection(&question, topology, &site) {
+        output.say(format_args!("note: {objection}"));
+    }
+    Ok(code)
+}
