@@ -18,7 +18,7 @@ use crate::host::job::{Job, Odd};
 use crate::host::node::NodeTable;
 use crate::model::Model;
 use crate::slurm_log;
-use survey::{NodeSet, Survey};
+use survey::{NodeSet, Pick, Survey};
 
 /// What became of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,25 +176,27 @@ impl<'q> Question<'q> {
         Outcome::Answered(eval.refuse(first_failure.unwrap_or(TOPO_RC_NO_FIT)))
     }
 
-    /// Tries the best set over several partitions; where CPUs may be short, also the best one of trays that have the
-    /// share of each, and at last the segments with most CPUs.
+    /// Tries the best set over several partitions. Where CPUs may be short, also the richest trays of the same
+    /// partitions, the best set of trays that have the share of each, and at last the segments with most CPUs.
     fn try_several(&self, eval: &mut Eval<'_>, candidates: &mut placement::Candidates) -> Outcome {
         let mut chosen = NodeSet::new();
-        let mut ways: Vec<(Candidate, Option<Vec<u64>>)> = candidates.map(|best| (best, None)).collect();
+        let mut ways: Vec<(Candidate, Pick, Option<Vec<u64>>)> =
+            candidates.map(|best| (best, Pick::Lightest, None)).collect();
         let cpus_matter = self.job.min_cpus > self.request.trays;
         if cpus_matter {
+            ways.extend(ways.first().map(|(best, _, _)| (best.clone(), Pick::Richest, None)));
             let rich = self.with_share_of_cpus(eval);
             let partitions = self.survey(eval, &rich).partitions(self.request);
             if let Some(best) =
                 placement::candidates(&partitions, self.request).ok().and_then(|mut c| c.next())
             {
-                ways.push((best, Some(rich)));
+                ways.push((best, Pick::Lightest, Some(rich)));
             }
-            ways.sort_by_key(|(candidate, _)| candidate.shares.len());
+            ways.sort_by_key(|(candidate, _, _)| candidate.shares.len());
         }
-        for (candidate, usable) in &ways {
+        for (candidate, pick, usable) in &ways {
             let usable = usable.as_deref().unwrap_or(eval.usable());
-            self.survey(eval, usable).some_of(candidate, &mut chosen);
+            self.survey(eval, usable).some_of(candidate, *pick, &mut chosen);
             let rc = eval.try_on(&chosen);
             if rc == TOPO_RC_SUCCESS {
                 self.log_placed(candidate);

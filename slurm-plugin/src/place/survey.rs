@@ -22,6 +22,15 @@ pub(super) struct Survey<'s> {
     pub(super) usable: &'s [u64],
 }
 
+/// Which nodes of a partition are taken first; equal ones in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pick {
+    /// Those of the lowest weight.
+    Lightest,
+    /// Those with most CPUs for the job.
+    Richest,
+}
+
 /// Nodes to try.
 pub(super) type NodeSet = Vec<usize>;
 
@@ -104,12 +113,16 @@ impl Survey<'_> {
         nodes.extend(self.free(partition));
     }
 
-    /// The nodes of a candidate over several partitions, lowest weight first, then in order.
-    pub(super) fn some_of(&self, candidate: &Candidate, nodes: &mut NodeSet) {
+    /// The nodes of a candidate over several partitions.
+    pub(super) fn some_of(&self, candidate: &Candidate, pick: Pick, nodes: &mut NodeSet) {
         nodes.clear();
         for share in &candidate.shares {
+            let rank = |node: usize| match pick {
+                Pick::Lightest => self.weight(node),
+                Pick::Richest => u64::MAX - self.cpus(node),
+            };
             let mut free: Vec<(u64, usize)> =
-                self.free(share.partition).map(|node| (self.weight(node), node)).collect();
+                self.free(share.partition).map(|node| (rank(node), node)).collect();
             free.sort_unstable();
             nodes.extend(free.iter().take(share.trays as usize).map(|&(_, node)| node));
         }
