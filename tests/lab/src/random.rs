@@ -1,7 +1,7 @@
 //! Random clusters and situations from a seed: the same seed gives the same ones on every machine.
 
 use crate::protocol::JobQuestion;
-use crate::scene::{Cluster, Job, Scene, Tray};
+use crate::scene::{Cluster, Job, Scene, Tray, plain_job};
 
 /// A source of numbers (splitmix64).
 #[derive(Debug, Clone)]
@@ -127,6 +127,22 @@ impl Random {
         let mut required = if self.percent(15) { some(self, nodes.min(3)) } else { Vec::new() };
         let excluded = if self.percent(10) { some(self, 4) } else { Vec::new() };
         required.retain(|node| !excluded.contains(node));
+        if self.percent(12) {
+            // `-n` alone: the CPUs decide how many trays.
+            let trays = self.between(1, rack);
+            let tasks = self.between(1, u32::from(cpus) * trays + 1);
+            let asked = JobQuestion {
+                max_nodes: all,
+                req_nodes: 1,
+                min_cpus: tasks * u32::from(cpus_per_task),
+                num_tasks: tasks,
+                cpus_per_task,
+                exclusive: self.percent(50),
+                required,
+                ..plain_job(1)
+            };
+            return Job { asked, excluded };
+        }
         let asked = JobQuestion {
             min_nodes: nodes,
             req_nodes: most,

@@ -64,6 +64,9 @@ struct Asked {
     /// Upper end of a range (`-N4-8`); the same as `nodes` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     most_nodes: Option<u32>,
+    /// Nodes that are given if they are there; the same as `most_nodes` when left out, 1 for `-n` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    usual_nodes: Option<u32>,
     /// CPUs of the whole job; one for each node when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cpus: Option<u32>,
@@ -124,7 +127,7 @@ pub fn parse(text: &str) -> anyhow::Result<Scene> {
     let most = job.most_nodes.unwrap_or(job.nodes);
     let asked = JobQuestion {
         min_nodes: job.nodes,
-        req_nodes: most,
+        req_nodes: job.usual_nodes.unwrap_or(most),
         max_nodes: most,
         min_cpus: job.cpus.unwrap_or(job.nodes),
         cpus_per_task: job.cpus_per_task,
@@ -158,6 +161,7 @@ pub fn emit(scene: &Scene) -> anyhow::Result<String> {
         job: Asked {
             nodes: asked.min_nodes,
             most_nodes: Some(asked.max_nodes).filter(|&most| most != asked.min_nodes),
+            usual_nodes: Some(asked.req_nodes).filter(|&usual| usual != asked.max_nodes),
             cpus: Some(asked.min_cpus),
             cpus_per_task: asked.cpus_per_task,
             tasks: asked.num_tasks,
@@ -218,7 +222,8 @@ mod tests {
             let mut random = Random::new(seed);
             let cluster = random.cluster(None, None);
             let scene = random.scene(&cluster);
-            assert_eq!(parse(&emit(&scene).unwrap()).unwrap(), scene);
+            let text = emit(&scene).unwrap();
+            assert!(parse(&text).unwrap() == scene, "seed {seed}:\n{text}");
         }
     }
 
