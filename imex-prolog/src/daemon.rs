@@ -80,6 +80,8 @@ pub struct DaemonSpec<'a> {
     pub config: &'a Path,
     /// File name in the log directory for what the daemon prints.
     pub log_name: &'a str,
+    /// Until when whoever starts it must have answered.
+    pub deadline: Deadline,
 }
 
 /// How a daemon ended.
@@ -113,7 +115,7 @@ pub trait DaemonOwner {
     ///
     /// # Errors
     /// [`DaemonError::CallOff`].
-    fn call_off(&self, _log_name: &str) -> Result<(), DaemonError> {
+    fn call_off(&self, _log_name: &str, _deadline: Deadline) -> Result<(), DaemonError> {
         Ok(())
     }
 

@@ -233,7 +233,7 @@ impl<O: DaemonOwner> Tray<O> {
         let unrecorded = |record: &Record| record.kind != Kind::Guest && record.daemon.is_none();
         if found.is_empty() && record.is_some_and(unrecorded) {
             let kind = record.map_or(Kind::Own, |record| record.kind);
-            self.owner.call_off(&log_name(kind, job)).map_err(fault)?;
+            self.owner.call_off(&log_name(kind, job), patience).map_err(fault)?;
             // A prolog that was killed while it started the daemon frees the lock a moment before the kernel shows the
             // daemon's arguments.
             Pauses::new(START_GAP, START_GAP).pause(Deadline::after(START_GAP));
@@ -346,8 +346,12 @@ impl<O: DaemonOwner> World for Tray<O> {
         self.check_port(address, ports.command)?;
         self.prune_logs();
         let (config, log_name) = (self.config_of(record), log_name(record.kind, job));
-        let spec =
-            DaemonSpec { program: &self.settings.daemon.program, config: &config, log_name: &log_name };
+        let spec = DaemonSpec {
+            program: &self.settings.daemon.program,
+            config: &config,
+            log_name: &log_name,
+            deadline: self.budget,
+        };
         let process = self.owner.start(&spec).map_err(|source| TrayError::Daemon { job, source })?;
         tracing::info!(%job, pid = process.pid, "IMEX daemon started");
         Ok(process)

@@ -147,7 +147,12 @@ mod tests {
 
         fn start(&mut self, body: &str) -> Result<Process, DaemonError> {
             let (program, config) = (self.script(body), self.config());
-            self.owner.start(&DaemonSpec { program: &program, config: &config, log_name: "daemon.log" })
+            self.owner.start(&DaemonSpec {
+                program: &program,
+                config: &config,
+                log_name: "daemon.log",
+                deadline: soon(),
+            })
         }
 
         fn log(&self) -> String {
@@ -213,7 +218,8 @@ mod tests {
         let mut fixture = Fixture::new();
         let config = fixture.config();
         let program = fixture.temp.path().join("none");
-        let spec = DaemonSpec { program: &program, config: &config, log_name: "daemon.log" };
+        let spec =
+            DaemonSpec { program: &program, config: &config, log_name: "daemon.log", deadline: soon() };
         assert!(matches!(fixture.owner.start(&spec), Err(DaemonError::Start { .. })));
         match fixture.start("exit 1") {
             Ok(process) => {

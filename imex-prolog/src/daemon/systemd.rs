@@ -65,7 +65,7 @@ impl TrayOwner {
         let arguments = arguments(&unit, &self.logs.join(spec.log_name), spec);
         let fault = |source| DaemonError::Start { program: program.clone(), source };
         let call = Call::start(&manager.run, arguments).map_err(fault)?;
-        match call.finish(Deadline::after(CALL)).map_err(fault)? {
+        match call.finish(spec.deadline.within(CALL)).map_err(fault)? {
             Some(answer) if answer.success => {}
             Some(answer) => {
                 let words = format!("systemd-run: {} ({})", quote(&answer.text), answer.status);
@@ -118,11 +118,11 @@ impl DaemonOwner for TrayOwner {
         self.direct.find(config)
     }
 
-    fn call_off(&self, log_name: &str) -> Result<(), DaemonError> {
+    fn call_off(&self, log_name: &str, deadline: Deadline) -> Result<(), DaemonError> {
         let Some(manager) = &self.manager else { return Ok(()) };
         let pattern = format!("{}*.service", stem(log_name));
         let call = Call::start(&manager.ctl, ["stop", "--quiet", pattern.as_str()]);
-        match call.and_then(|call| call.finish(Deadline::after(CALL))) {
+        match call.and_then(|call| call.finish(deadline.within(CALL))) {
             Ok(Some(answer)) if answer.success => Ok(()),
             // No unit of that name is no error of systemctl's for a pattern; anything else is one for us.
             Ok(Some(answer)) => Err(DaemonError::CallOff { words: quote(&answer.text) }),
@@ -178,6 +178,7 @@ mod tests {
                 program: Path::new("/usr/bin/nvidia-imex"),
                 config: &config,
                 log_name: "imexd-job-17.log",
+                deadline: Deadline::after(CALL),
             };
             self.owner.start(&spec)
         }
@@ -190,6 +191,7 @@ mod tests {
             program: Path::new("/usr/bin/nvidia-imex"),
             config: &config,
             log_name: "imexd-job-17.log",
+            deadline: Deadline::after(CALL),
         };
         let unit = format!("{}1-1.service", stem(spec.log_name));
         let words = arguments(&unit, Path::new("/var/log/slurm-nvlink/imexd-job-17.log"), &spec);
@@ -229,8 +231,8 @@ mod tests {
     fn a_start_that_nobody_recorded_is_called_off_by_name() {
         let fixture =
             Fixture::new("exit 0", "[ \"$*\" = 'stop --quiet slurm-nvlink-imexd-job-17-*.service' ]");
-        fixture.owner.call_off("imexd-job-17.log").unwrap();
-        let refused = fixture.owner.call_off("imexd-job-18.log").unwrap_err();
+        fixture.owner.call_off("imexd-job-17.log", Deadline::after(CALL)).unwrap();
+        let refused = fixture.owner.call_off("imexd-job-18.log", Deadline::after(CALL)).unwrap_err();
         assert!(matches!(refused, DaemonError::CallOff { .. }));
     }
 }
