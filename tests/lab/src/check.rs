@@ -105,9 +105,17 @@ pub fn left_to_stock(scene: &Scene) -> bool {
     odd_segments || odd_span || by_cpus || in_no_block
 }
 
-/// A breach without its numbers, for counting.
+/// A breach with its numbers left open, for counting.
 fn kind(breach: &str) -> String {
-    breach.replace(|c: char| c.is_ascii_digit(), "").split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut kind = String::with_capacity(breach.len());
+    for character in breach.chars() {
+        match character {
+            '0'..='9' if kind.ends_with('N') => {}
+            '0'..='9' => kind.push('N'),
+            other => kind.push(other),
+        }
+    }
+    kind
 }
 
 /// Trays of each partition in an answer; nodes in no block count as a partition of their own each.
@@ -217,7 +225,7 @@ mod tests {
         let verdict = compare(&scene(&[2, 2], 2), &placed(&[1, 2]), &REFUSED);
         assert_eq!(verdict.class, Class::StockOnly);
         assert_eq!(verdict.violations, [""; 0]);
-        assert_eq!(verdict.reason, "stock: a job of that fits one partition is over");
+        assert_eq!(verdict.reason, "stock: a job of N that fits one partition is over N");
     }
 
     #[test]

@@ -156,3 +156,16 @@ pub fn check(library: &Path) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_other_build_is_refused() {
+        let other = std::env::current_exe().unwrap();
+        let why = check(&other).unwrap_err().to_string();
+        assert!(why.starts_with("the lab does not know the records of this build of Slurm"), "{why}");
+        assert!(check(Path::new("/nowhere")).is_err());
+    }
+}
