@@ -12,6 +12,8 @@ use tests::fault::{Fault, FaultKind};
 use tests::{Cluster, wait_for};
 
 const SMALL: Setup = Setup::PLAIN_SMALL;
+/// The same with our plugin, whose choice `why` explains.
+const SMALL_OURS: Setup = Setup { stock: false, ..Setup::PLAIN_SMALL };
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "topology::the_first_generation", body: Body::OnBoth(SMALL, first_generation) },
@@ -19,6 +21,11 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "topology::a_rack_is_cut_in_two_and_joined_again", body: Body::OnBoth(SMALL, rack_is_cut) },
     Case { name: "topology::a_rack_goes_silent_and_comes_back", body: Body::On(SMALL, rack_goes_silent) },
     Case { name: "topology::a_refused_file_is_rolled_back", body: Body::On(SMALL, refused_file) },
+    Case {
+        name: "topology::a_controller_in_the_foreground_is_spared",
+        body: Body::On(SMALL, foreground_is_spared),
+    },
+    Case { name: "topology::why_says_what_slurm_does", body: Body::On(SMALL_OURS, why_is_right) },
     Case { name: "topology::any_fabric_is_loaded_as_planned", body: Body::On(SMALL, any_fabric) },
     Case { name: "topology::what_check_calls_fatal_slurm_refuses", body: Body::On(SMALL, fatal_is_fatal) },
 ];
@@ -287,6 +294,73 @@ fn refused_file(cluster: &Cluster) -> anyhow::Result<()> {
         still_runs(cluster, beside)?;
         let nodes = nodes_of(cluster, &["-N4"])?;
         ensure!(nodes == ["r02n01", "r02n02", "r02n03", "r02n04"], "{nodes:?}");
+        Ok(())
+    })
+}
+
+/// A slurmctld that was started with -D dies of a file that it refuses, after it has said that all is well.
+fn foreground_is_spared(cluster: &Cluster) -> anyhow::Result<()> {
+    let answers = |cluster: &Cluster| {
+        wait_for("slurmctld answers", SOON, || {
+            Ok(cluster.ctl(&["scontrol", "show", "topoconf"]).map(drop).map_err(|error| error.to_string()))
+        })
+    };
+    with_return(cluster, || {
+        let before = cluster.ctl(&["cat", FILE])?;
+        cluster.stop_daemon("ctl", Signal::SIGTERM)?;
+        cluster.ctl(&["sh", "-c", "setsid slurmctld -D >/run/foreground.out 2>&1 </dev/null &"])?;
+        answers(cluster)?;
+        let sound = before.replace("block_sizes: [4]", "block_sizes: [4, 8]");
+        cluster.write_file(&Target::controller(), "/run/sound.yaml", &sound)?;
+        let done = topology_gen(cluster, &["apply", "--file", "/run/sound.yaml"])?;
+        ensure!(
+            done.status.code() == Some(1) && done.stderr.contains("runs in the foreground (-D)"),
+            "{done:?}"
+        );
+        let bad =
+            format!("{before}- topology: fat\n  tree: {{switches: [{{switch: s1, children: nothing}}]}}\n");
+        cluster.write_file(&Target::controller(), "/run/bad.yaml", &bad)?;
+        let args =
+            ["apply", "--file", "/run/bad.yaml", "--accept-wrong", "--allow-foreground", "--deadline", "3"];
+        let done = topology_gen(cluster, &args)?;
+        ensure!(
+            done.status.code() == Some(2) && done.stderr.contains("the old file is in place again"),
+            "{done:?}"
+        );
+        ensure!(cluster.ctl(&["cat", FILE])? == before, "the file is not as before");
+        // So that it can be started again at once.
+        cluster.start_daemon("ctl")?;
+        answers(cluster)?;
+        let done = topology_gen(cluster, &["apply", "--file", "/run/sound.yaml"])?;
+        ensure!(done.status.code() == Some(0), "{done:?}");
+        Ok(())
+    })
+}
+
+/// What `why` says of a job is what happens to it.
+fn why_is_right(cluster: &Cluster) -> anyhow::Result<()> {
+    with_return(cluster, || {
+        hold(cluster, &["-N2", "-wr01n[01-02]"])?;
+        hold(cluster, &["-N1", "-wr02n01"])?;
+        let asked: [(&[&str], bool); 7] = [
+            (&["-N2"], true),
+            (&["-N3"], true),
+            (&["-N4"], false),
+            (&["-N5"], true),
+            (&["-N6"], false),
+            (&["-N4", "--segment=2"], true),
+            (&["-N1", "-wr02n01"], false),
+        ];
+        for (options, fits) in asked {
+            let said = topology_gen(cluster, &[&["why"], options].concat())?;
+            ensure!((said.status.code() == Some(0)) == fits, "{options:?}: {said:?}");
+            if fits {
+                nodes_of(cluster, options)?;
+                cluster.wait_idle(&["r01n03", "r01n04", "r02n02", "r02n03", "r02n04"])?;
+            } else {
+                waits(cluster, options)?;
+            }
+        }
         Ok(())
     })
 }

@@ -30,6 +30,9 @@ pub enum ControllerError {
         /// The last line that it said.
         words: String,
     },
+    /// scontrol prints nothing and calls that success, as it does when no slurmctld answers (Slurm 26.05.5).
+    #[error("slurmctld does not answer")]
+    Silent,
     /// What it says of the topologies cannot be read.
     #[error("cannot read what `scontrol show topoconf` prints")]
     Topologies(#[source] YamlError),
@@ -99,7 +102,11 @@ impl Controller {
     /// # Errors
     /// [`ControllerError`].
     pub fn topologies(&self) -> Result<Vec<Topology>, ControllerError> {
-        parse_topoconf(&self.scontrol(&["show", "topoconf"])?).map_err(ControllerError::Topologies)
+        let text = self.scontrol(&["show", "topoconf"])?;
+        if text.trim().is_empty() {
+            return Err(ControllerError::Silent);
+        }
+        parse_topoconf(&text).map_err(ControllerError::Topologies)
     }
 
     /// The base blocks of a topology in force.

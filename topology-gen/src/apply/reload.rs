@@ -19,13 +19,15 @@ use crate::site::Site;
 const BLOCKS_POLL: Duration = Duration::from_millis(100);
 /// Between two looks at the nodes, whose list is long on a large cluster.
 const NODES_POLL: Duration = Duration::from_millis(300);
+/// Shortest time that one call is given.
+const CALL_MIN: Duration = Duration::from_secs(2);
 /// Most bytes of the log that are looked through.
 const LOG_MAX: u64 = 256 * 1024;
 /// Most lines of the log that are shown.
 const LOG_LINES: usize = 8;
 
-pub(super) struct Reload<'a> {
-    controller: &'a Controller,
+pub(super) struct Reload {
+    controller: Controller,
     deadline: Duration,
     /// When each slurmd had started before.
     starts: BTreeMap<NodeName, u64>,
@@ -33,14 +35,18 @@ pub(super) struct Reload<'a> {
     log: Option<(PathBuf, u64)>,
 }
 
-impl<'a> Reload<'a> {
+impl Reload {
     /// Remembers how things are before.
-    pub(super) fn begin(controller: &'a Controller, site: &Site, deadline: Duration) -> Self {
+    pub(super) fn begin(controller: &Controller, site: &Site, deadline: Duration) -> Self {
+        // A controller that is gone makes each call last; no call shall last longer than all is allowed to.
+        let call = controller.deadline.min(deadline.max(CALL_MIN));
+        let controller = Controller { deadline: call, ..controller.clone() };
+        let settings = controller.settings().ok();
         // The list may be old by now: another reload may lie between.
-        let fresh = controller.site();
+        let fresh = settings.as_ref().and_then(|_| controller.site().ok());
         let nodes = &fresh.as_ref().unwrap_or(site).nodes;
         let starts = nodes.iter().map(|(name, node)| (name.clone(), node.slurmd_start)).collect();
-        let path = controller.settings().ok().and_then(|s| s.get("SlurmctldLogFile").map(PathBuf::from));
+        let path = settings.and_then(|s| s.get("SlurmctldLogFile").map(PathBuf::from));
         let log = path.map(|path| {
             let len = std::fs::metadata(&path).map_or(0, |meta| meta.len());
             (path, len)

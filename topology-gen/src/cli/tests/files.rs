@@ -1,0 +1,189 @@
+//! The commands that look at a file, compare it, collect readings for it, or explain it.
+
+use super::*;
+
+#[test]
+fn check_tells_all_faults_with_place_and_hint() {
+    let site = Site::new(&[rack("n[1-4]", RACK_A)]);
+    site.put(
+        "topology.yaml",
+        "- topology: nvlink\n  block:\n    blocksizes: [4]\n    block_sizes: [4, 12]\n    blocks:\n      - {block: a, nodes: 'n[1-3]'}\n      - {block: a, nodes: n4}\n",
+    );
+    let file = site.path("topology.yaml");
+    let run = topology_gen(&["check", &file, "--nodes-json", &site.path("nodes.json")]);
+    assert_eq!(run.code, 1);
+    insta::assert_snapshot!(run.data.replace(site.dir.path().to_str().unwrap(), "DIR"), @r#"
+    DIR/topology.yaml:3: wrong: Slurm ignores the key "blocksizes" without a word
+      hint: did you mean block_sizes?
+    DIR/topology.yaml:3: note: n4 is in no block of topology "nvlink"
+      hint: fine for nodes whose partitions use another topology; check with --slurm-conf
+    DIR/topology.yaml:4: fatal: block size 12 is not the base size 4 times a power of two up to 2^15
+      hint: each size after the first must be the first one times 2, 4, 8, ...
+    DIR/topology.yaml:4: wrong: base size 4 is larger than the largest block, which has 3 nodes; jobs and segments of 4 nodes can never run
+      hint: use base size 3
+    DIR/topology.yaml:7: fatal: block a comes twice, first in line 6
+      hint: join the two, or rename one
+    "#);
+    assert_eq!(run.words, "topology-gen: 2 fatal, 2 wrong, 1 note: Slurm refuses the file or dies of it\n");
+    site.put("good.yaml", "topology: t\nblock: {block_sizes: [4], blocks: [{block: a, nodes: 'n[1-4]'}]}\n");
+    let run = topology_gen(&["check", &site.path("good.yaml"), "--nodes-json", &site.path("nodes.json")]);
+    assert_eq!((run.code, run.data.as_str(), run.words.as_str()), (0, "", "topology-gen: no findings\n"));
+    assert_eq!(topology_gen(&["check", "/no/such/file"]).code, 2);
+}
+
+#[test]
+fn diff_tells_what_changes_for_slurm() {
+    let site = Site::new(&[]);
+    site.put("old.yaml", "topology: t\nblock: {block_sizes: [4], blocks: [{block: a, nodes: 'n[1-4]'}]}\n");
+    site.put(
+        "same.yaml",
+        "# x\n- block: {block_sizes: 4, blocks: [{block: a, nodes: 'n[3-4],n[1-2]'}]}\n  topology: t\n",
+    );
+    site.put("new.yaml", "topology: t\nblock: {block_sizes: [4], blocks: [{block: b, nodes: 'n[1-3]'}]}\n");
+    let (old, same, new) = (site.path("old.yaml"), site.path("same.yaml"), site.path("new.yaml"));
+    assert_eq!(topology_gen(&["diff", &same, "--against", &old]).code, 0);
+    let run = topology_gen(&["diff", &new, "--against", &old]);
+    assert_eq!(run.code, 1);
+    insta::assert_snapshot!(run.data, @r#"
+    topology "t": block a is gone (n[1-4])
+    topology "t": block b is new (n[1-3])
+    topology "t": n4 leaves a
+    topology "t": n[1-3] moves from a to b
+    "#);
+    insta::assert_snapshot!(topology_gen(&["diff", &new, "--against", &old, "--json"]).data, @r#"
+    {
+      "changes": [
+        {
+          "block": "a",
+          "change": "block-removed",
+          "nodes": "n[1-4]",
+          "topology": "t"
+        },
+        {
+          "block": "b",
+          "change": "block-added",
+          "nodes": "n[1-3]",
+          "topology": "t"
+        },
+        {
+          "change": "nodes-left",
+          "from": "a",
+          "nodes": "n4",
+          "topology": "t"
+        },
+        {
+          "change": "nodes-moved",
+          "from": "a",
+          "nodes": "n[1-3]",
+          "to": "b",
+          "topology": "t"
+        }
+      ],
+      "version": 1
+    }
+    "#);
+    assert_eq!(topology_gen(&["diff", &new, "--against", "/no/such/file"]).code, 2);
+    assert_eq!(topology_gen(&["diff", &new, "--live", "--scontrol", "/bin/false"]).code, 2);
+}
+
+#[test]
+fn a_site_without_our_program_on_its_trays_uses_nvidia_smi() {
+    let site = Site::new(&[]);
+    let row = |node: &str, id: &str| {
+        let (uuid, clique) = id.split_once('.').unwrap();
+        format!("{node}: Completed, Success, {clique}, {uuid}\n").repeat(4)
+    };
+    let rows =
+        [row("n1", RACK_A), row("n2", RACK_A), row("n3", RACK_B), "n4: No devices were found\n".to_owned()];
+    site.put("rows.csv", &rows.concat());
+    let fields = "fabric.state,fabric.status,fabric.cliqueId,fabric.clusterUuid";
+    let run = topology_gen(&[
+        "generate",
+        "--nvidia-smi-csv",
+        &site.path("rows.csv"),
+        "--csv-fields",
+        fields,
+        "--format",
+        "table",
+    ]);
+    assert_eq!(run.code, 0, "{}", run.words);
+    insta::assert_snapshot!(run.data, @r#"
+    BLOCK               TRAYS  FREE  NODES
+    nvl-aaaaaaaa-32766      2     -  n[1-2]
+    nvl-bbbbbbbb-32766      1     -  n3
+    "#);
+    assert!(run.words.contains("no reading: n4: 1 columns instead of 4"), "{}", run.words);
+}
+
+#[test]
+fn collected_readings_are_what_generate_reads() {
+    let site = Site::new(&[]);
+    let tray = serde_json::to_string(&reading(&[RACK_A; 4])).unwrap();
+    site.put("n1", &tray);
+    site.put("n2", &tray);
+    let command = format!("cat {}/{{}}", site.dir.path().display());
+    let out = site.path("readings.json");
+    let run = topology_gen(&[
+        "collect",
+        "--nodes",
+        "n[1-3]",
+        "--retries",
+        "0",
+        "--command",
+        &command,
+        "--out",
+        &out,
+    ]);
+    assert_eq!(run.code, 1);
+    assert!(
+        run.words.contains("no reading: n3: exit status: 1: cat: ")
+            && run.words.ends_with("2 readings of 3 nodes\n"),
+        "{}",
+        run.words
+    );
+    let run = topology_gen(&["generate", "--readings", &out, "--format", "table"]);
+    assert!(run.data.contains("n[1-2]"), "{}{}", run.data, run.words);
+}
+
+#[test]
+fn why_answers_in_a_sentence() {
+    let site = Site::new(&[rack("n[1-4]", RACK_A), rack("n[5-7]", RACK_B), silent("n8")]);
+    site.put(
+        "topology.yaml",
+        "topology: t\nblock: {block_sizes: [4], blocks: [{block: a, nodes: 'n[1-4]'}, {block: b, nodes: 'n[5-8]'}]}\n",
+    );
+    let (file, nodes) = (site.path("topology.yaml"), site.path("nodes.json"));
+    let why = |args: &[&str]| {
+        let run = topology_gen(&[&["why", "--file", &file, "--nodes-json", &nodes], args].concat());
+        format!("{} {}{}", run.code, run.data, run.words)
+    };
+    let answers = [
+        why(&["-N3"]),
+        why(&["-N4", "-x", "n1"]),
+        why(&["-N8"]),
+        why(&["-N6", "--segment", "3"]),
+        why(&["-N9"]),
+    ];
+    insta::assert_snapshot!(answers.concat(), @r#"
+    0 fits now
+      b: 3 of 3 free: n[5-7]
+    1 waits for drained or missing nodes: needs 4 trays in one NVLink partition; the best partition has 3 free and 1 drained or down
+    1 waits for drained or missing nodes: needs 8 trays in 2 NVLink partitions, the fewest that can hold it; the best 2 have 7 free
+    0 fits now
+      a: 3 of 4 free: n[1-4]
+      b: 3 of 3 free: n[5-7]
+    1 can never run: needs 9 trays in 2 NVLink partitions, the fewest that can hold it; the best 2 have 8 free
+    "#);
+}
+
+#[test]
+fn convert_there_and_back() {
+    let site = Site::new(&[]);
+    site.put("topology.conf", "BlockName=a Nodes=n[1-4]\nBlockSizes=4\n");
+    let run = topology_gen(&["convert", &site.path("topology.conf"), "--to", "yaml", "--topology", "nvlink"]);
+    assert_eq!(run.code, 0, "{}", run.words);
+    site.put("topology.yaml", &run.data);
+    let run = topology_gen(&["convert", &site.path("topology.yaml"), "--to", "conf"]);
+    assert!(run.data.ends_with("BlockName=a Nodes=n[1-4]\nBlockSizes=4\n"), "{}", run.data);
+    assert_eq!(topology_gen(&["convert", &site.path("topology.conf"), "--to", "conf"]).code, 2);
+}
