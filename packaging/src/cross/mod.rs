@@ -33,6 +33,7 @@ const EXEC: &str = "QEMU's user mode does not tell a parent that an exec has fai
 /// Tests that fail for the emulator's sake: part of their name, and why.
 const NOT_EMULATED: &[(&str, &str)] = &[
     ("ctl::tests::a_missing_tool_says_so", EXEC),
+    ("version::tests::a_missing_program_is_an_error", EXEC),
     ("cli::tests::each_error_says_what_where_and_what_to_do", EXEC),
     ("source::slurm::tests::scontrol_is_asked_once_and_its_words_are_kept", EXEC),
 ];
