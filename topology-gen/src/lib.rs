@@ -1,7 +1,8 @@
 //! `topology-gen`: reads which compute trays share an NVLink partition and writes Slurm's `topology.yaml`.
 //!
 //! ```text
-//! source (NVML, Slurm, file) -> Inventory -> reconcile -> plan (with the previous file) -> emit -> write
+//! source (NVML, Slurm, file, nvidia-smi) -> Inventory -> reconcile -> plan (with the previous file) -> emit -> write
+//! a file -> check (against nodes and slurm.conf), diff (against a file or the controller), apply (or all as before)
 //! ```
 //!
 //! Sources never emit and emitters never discover. One bad tray never ends a run: it is listed with its reason. A tray that

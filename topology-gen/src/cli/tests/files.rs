@@ -187,3 +187,92 @@ fn convert_there_and_back() {
     assert!(run.data.ends_with("BlockName=a Nodes=n[1-4]\nBlockSizes=4\n"), "{}", run.data);
     assert_eq!(topology_gen(&["convert", &site.path("topology.conf"), "--to", "conf"]).code, 2);
 }
+
+/// A site with the controller that is made of shell scripts (simulated).
+fn site_with_controller() -> Site {
+    let site = Site::new(&[]);
+    for program in ["scontrol", "squeue"] {
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand_in/");
+        // They find their folder by the name they are called by.
+        std::os::unix::fs::symlink(format!("{source}{program}"), site.path(program)).unwrap();
+    }
+    let old = "topology: t\nblock:\n  block_sizes: [4]\n  blocks:\n    - block: a\n      nodes: \"n[1-4]\"\n    - block: b\n      nodes: \"n[5-8]\"\n";
+    for (name, text) in [
+        ("topology.yaml", old),
+        ("loaded", old),
+        ("starts", "1\n"),
+        ("log", ""),
+        ("calls", ""),
+        ("jobs", "9|alice|n8\n"),
+    ] {
+        site.put(name, text);
+    }
+    site.put(
+        "new.yaml",
+        &old.replace("[5-8]", "[5-7]").replace("n[5-7]\"\n", "n[5-7]\"\n    - block: c\n      nodes: n8\n"),
+    );
+    site
+}
+
+#[test]
+fn a_change_and_the_way_back_in_words() {
+    let site = site_with_controller();
+    let (target, scontrol) = (site.path("topology.yaml"), site.path("scontrol"));
+    let run = |args: &[&str]| {
+        let fixed = ["--target", &target, "--scontrol", &scontrol, "--allow-foreground", "--deadline", "20"];
+        let run = topology_gen(&[&args[..1], &fixed, &args[1..]].concat());
+        let words = run.words.replace(site.dir.path().to_str().unwrap(), "DIR");
+        // The time in the name of a backup.
+        let words: Vec<&str> =
+            words.lines().map(|line| line.split("yaml.2").next().unwrap_or_default()).collect();
+        format!("{} {}{}\n", run.code, run.data, words.join("\n"))
+    };
+    let new = site.path("new.yaml");
+    let refused = site.path("refused.yaml");
+    site.put("refused.yaml", &format!("# REFUSE\n{}", site.get("new.yaml")));
+    let told = [
+        run(&["apply", "--file", &new, "--dry-run", "--move-running-jobs"]),
+        run(&["apply", "--file", &new]),
+        run(&["apply", "--file", &refused, "--move-running-jobs"]),
+        run(&["apply", "--file", &new, "--move-running-jobs"]),
+        run(&["apply", "--file", &new]),
+        run(&["rollback", "--move-running-jobs"]),
+    ];
+    insta::assert_snapshot!(told.concat(), @r#"
+    1 topology "t": block c is new (n8)
+    topology "t": n8 moves from b to c
+    topology-gen: job 9 of alice runs on n8, which changes its block
+    topology-gen: dry run: nothing was changed
+    1 job 9 of alice runs on n8, which changes its block
+    topology-gen: running jobs stand on trays that change their block
+    topology-gen: hint: if these trays really moved, the jobs have lost their NVLink already: give --move-running-jobs
+    topology-gen: nothing was changed
+    1 topology-gen: job 9 of alice runs on n8, which changes its block
+    topology-gen: the present file is kept as DIR/topology-backups/topology.
+    topology-gen: wrote DIR/topology.yaml
+    topology-gen: error: the controller refuses: DIR/scontrol reconfigure fails (exit status: 1): slurm_reconfigure error:Unspecified error; going back
+    topology-gen: DIR/topology.yaml is as before
+    topology-gen: error: the controller refuses: DIR/scontrol reconfigure fails (exit status: 1): slurm_reconfigure error:Unspecified error
+    topology-gen: slurmctld: [now] fatal: this file is refused (simulated)
+    topology-gen: rolled back: file and controller are as before
+    0 topology "t": block c is new (n8)
+    topology "t": n8 moves from b to c
+    topology-gen: job 9 of alice runs on n8, which changes its block
+    topology-gen: the present file is kept as DIR/topology-backups/topology.
+    topology-gen: wrote DIR/topology.yaml
+    topology-gen: the controller reports the new topology
+    topology-gen: done: the new topology is in force
+    0 topology-gen: DIR/topology.yaml and the controller are up to date; nothing was reloaded
+    0 topology "t": block c is gone (n8)
+    topology "t": n8 moves from c to b
+    topology-gen: going back to DIR/topology-backups/topology.
+    topology-gen: job 9 of alice runs on n8, which changes its block
+    topology-gen: the present file is kept as DIR/topology-backups/topology.
+    topology-gen: wrote DIR/topology.yaml
+    topology-gen: the controller reports the new topology
+    topology-gen: done: the new topology is in force
+    "#);
+    assert_eq!(topology_gen(&["rollback", "--list", "--target", &target]).data.lines().count(), 2);
+    let none = run(&["rollback", "--to", "nothing"]);
+    assert!(none.starts_with("2 ") && none.contains("hint: topology-gen rollback --list"), "{none}");
+}
