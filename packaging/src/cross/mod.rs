@@ -34,6 +34,7 @@ const EXEC: &str = "QEMU's user mode does not tell a parent that an exec has fai
 const NOT_EMULATED: &[(&str, &str)] = &[
     ("ctl::tests::a_missing_tool_says_so", EXEC),
     ("version::tests::a_missing_program_is_an_error", EXEC),
+    ("command::tests::a_program_that_is_not_there_is_named", EXEC),
     ("cli::tests::each_error_says_what_where_and_what_to_do", EXEC),
     ("source::slurm::tests::scontrol_is_asked_once_and_its_words_are_kept", EXEC),
 ];

@@ -12,7 +12,7 @@ const GIVEN: &str = "SLURM_NVLINK_CROSS_TREE";
 
 /// Compilers and the emulator run on this machine; what is built and what runs under emulation is arm64.
 const PACKAGES: &str = "rustc,cargo,gcc,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross,libstd-rust-dev:arm64,libclang-dev,\
-    libslurm-dev,qemu-user,iproute2,slurmctld:arm64,slurmd:arm64,slurm-client:arm64,slurm-wlm-basic-plugins:arm64";
+    libslurm-dev,qemu-user,iproute2,mount,slurmctld:arm64,slurmd:arm64,slurm-client:arm64,slurm-wlm-basic-plugins:arm64";
 
 /// Half of what these packages hold is of no use here: other emulators, static libraries, the compiler itself once more
 /// for arm64.
