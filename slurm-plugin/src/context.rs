@@ -36,8 +36,12 @@ impl Context {
     /// # Safety
     /// `tctx` is the argument of `topology_p_build_config`.
     pub(crate) unsafe fn build(tctx: *mut topology_ctx_t, layout: Layout) -> Result<Self, c_int> {
-        // SAFETY: Slurm's context, by the caller's word.
-        let model = unsafe { build_model(tctx) };
+        // Behind a wall of its own: whatever becomes of our model, stock's is built.
+        let model = wall::guard("topology_p_build_config", || {
+            // SAFETY: Slurm's context, by the caller's word.
+            unsafe { build_model(tctx) }
+        });
+        let model = model.flatten();
         // SAFETY: as above; the configuration lives until destroy_config.
         let shadow = unsafe { Shadow::build(tctx) }?;
         Ok(Self { shadow, model, layout })
