@@ -41,6 +41,63 @@ pub(crate) fn span(words: &[u64]) -> Range<usize> {
     first..end
 }
 
+/// A set of nodes that are neighbours in the node table, most often: only the words in which they lie are kept. A
+/// cluster has thousands of such sets, and each placement looks at all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Neighbours {
+    /// Position of the first word.
+    first: usize,
+    words: Box<[u64]>,
+}
+
+impl Neighbours {
+    /// The nodes of a bitmap.
+    pub(crate) fn new(words: &[u64]) -> Self {
+        let span = span(words);
+        Self { first: span.start, words: words[span].into() }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        count(&self.words)
+    }
+
+    /// How many of the given nodes are in the set.
+    pub(crate) fn overlap(&self, nodes: &[u64]) -> u32 {
+        overlap(&self.words, self.part_of(nodes))
+    }
+
+    /// Those of the given nodes that are in the set, in ascending order.
+    pub(crate) fn common<'a>(&'a self, nodes: &'a [u64]) -> impl Iterator<Item = usize> + 'a {
+        let first = self.first * WORD_BITS;
+        common(&self.words, self.part_of(nodes)).map(move |node| first + node)
+    }
+
+    /// The nodes in ascending order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        let first = self.first * WORD_BITS;
+        ones(&self.words).map(move |node| first + node)
+    }
+
+    /// Whether the node is in the set.
+    pub(crate) fn contains(&self, node: usize) -> bool {
+        node.checked_sub(self.first * WORD_BITS).is_some_and(|node| contains(&self.words, node))
+    }
+
+    /// Puts the node in or takes it out.
+    pub(crate) fn put(&mut self, node: usize, present: bool) {
+        let mut words = vec![0; (self.first + self.words.len()).max(node / WORD_BITS + 1)];
+        words[self.first..][..self.words.len()].copy_from_slice(&self.words);
+        put(&mut words, node, present);
+        *self = Self::new(&words);
+    }
+
+    /// The words of `nodes` in which the set lies.
+    fn part_of<'a>(&self, nodes: &'a [u64]) -> &'a [u64] {
+        nodes.get(self.first..).unwrap_or(&[])
+    }
+}
+
 /// The nodes, in ascending order.
 pub(crate) fn ones(words: &[u64]) -> impl Iterator<Item = usize> + '_ {
     common(words, words)
@@ -96,6 +153,21 @@ mod tests {
             let mut less = wa.clone();
             put(&mut less, node, false);
             prop_assert!(!contains(&less, node));
+        }
+
+        #[test]
+        fn neighbours_are_the_same_set(a in nodes(), b in nodes(), node in 0usize..300, present: bool) {
+            let (wa, wb) = (set(&a), set(&b));
+            let mut kept = Neighbours::new(&wa);
+            prop_assert_eq!(kept.iter().collect::<BTreeSet<_>>(), a.clone());
+            prop_assert_eq!(kept.count() as usize, a.len());
+            prop_assert_eq!(kept.overlap(&wb), overlap(&wa, &wb));
+            prop_assert_eq!(kept.common(&wb).collect::<Vec<_>>(), common(&wa, &wb).collect::<Vec<_>>());
+            prop_assert_eq!(kept.contains(node), a.contains(&node));
+            let mut changed = a.clone();
+            if present { changed.insert(node); } else { changed.remove(&node); }
+            kept.put(node, present);
+            prop_assert_eq!(kept.iter().collect::<BTreeSet<_>>(), changed);
         }
     }
 }

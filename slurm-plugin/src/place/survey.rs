@@ -67,8 +67,7 @@ impl Survey<'_> {
                 healthy,
                 free,
                 required: self.job.required.map_or(0, |required| block.overlap(required)),
-                weight: if weight_matters && free >= request.trays { lightest() } else { None }
-                    .unwrap_or(u64::MAX),
+                weight: if weight_matters && free >= request.trays { lightest() } else { u64::MAX },
             }
         };
         self.model.blocks.iter().map(partition).collect()
