@@ -7,6 +7,7 @@
 mod boot;
 mod command_line;
 mod domain;
+mod drained;
 mod faults;
 mod harness;
 mod imex;
@@ -32,6 +33,7 @@ const CASES: &[&[Case]] = &[
     jobs::CASES,
     faults::CASES,
     placement::CASES,
+    drained::CASES,
     plugin_file::CASES,
     live::CASES,
     imex::CASES,

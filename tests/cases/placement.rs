@@ -253,6 +253,11 @@ const _: () = assert!(CASES.len() == SCENES.len(), "each scene is a case");
 /// The differences that were seen.
 static DIFFERENCES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+/// Keeps a difference between stock and ours for the end.
+pub(crate) fn note_difference(line: String) {
+    DIFFERENCES.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+}
+
 /// Prints the differences that were seen, for people and for the runner.
 pub(crate) fn print_differences() {
     for line in DIFFERENCES.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -263,16 +268,13 @@ pub(crate) fn print_differences() {
 /// Plays a scene and clears the stage, also after a failure.
 fn play(scene: &Scene, cluster: &Cluster) -> anyhow::Result<()> {
     let played = check(scene, cluster);
-    let cleared = clear(scene, cluster);
+    let cleared = clear(cluster, scene.drained);
     played.and(cleared)
 }
 
 fn check(scene: &Scene, cluster: &Cluster) -> anyhow::Result<()> {
     let stock = cluster.about().plugin == "stock";
-    if !scene.drained.is_empty() {
-        let node = format!("nodename={}", scene.drained);
-        cluster.ctl(&["scontrol", "update", &node, "state=drain", "reason=scene"])?;
-    }
+    drain(cluster, scene.drained)?;
     let blocks = cluster.blocks()?;
     let mut held = Vec::new();
     for options in scene.held {
@@ -289,21 +291,36 @@ fn check(scene: &Scene, cluster: &Cluster) -> anyhow::Result<()> {
         "expected {expected:?}, saw {seen:?}; held: {held:?}"
     );
     if let (true, Stock::Differs { expect, why }) = (stock, scene.stock) {
-        let line = format!("{}: stock {}, ours {}: {why}", scene.name, expect.words(), scene.ours.words());
-        DIFFERENCES.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        note_difference(format!(
+            "{}: stock {}, ours {}: {why}",
+            scene.name,
+            expect.words(),
+            scene.ours.words()
+        ));
     }
     Ok(())
 }
 
-fn clear(scene: &Scene, cluster: &Cluster) -> anyhow::Result<()> {
+/// Drains the named nodes, if any.
+pub(crate) fn drain(cluster: &Cluster, nodes: &str) -> anyhow::Result<()> {
+    if !nodes.is_empty() {
+        let nodes = format!("nodename={nodes}");
+        cluster.ctl(&["scontrol", "update", &nodes, "state=drain", "reason=scene"])?;
+    }
+    Ok(())
+}
+
+/// Ends all jobs and brings the drained nodes back.
+pub(crate) fn clear(cluster: &Cluster, drained: &str) -> anyhow::Result<()> {
     cluster.ctl(&["scancel", "--user=alice"])?;
-    if !scene.drained.is_empty() {
-        cluster.ctl(&["scontrol", "update", &format!("nodename={}", scene.drained), "state=resume"])?;
+    if !drained.is_empty() {
+        cluster.ctl(&["scontrol", "update", &format!("nodename={drained}"), "state=resume"])?;
     }
     cluster.wait_idle(&cluster.nodes())
 }
 
-fn submit(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
+/// Submits an exclusive job.
+pub(crate) fn submit(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
     let exclusive = options.iter().any(|option| option.starts_with("--exclusive"));
     let mut all = vec!["--output=/dev/null"];
     if !exclusive {
@@ -314,7 +331,7 @@ fn submit(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
 }
 
 /// The nodes of a job that runs; None for one that was looked at and waits.
-fn outcome(cluster: &Cluster, id: JobId) -> anyhow::Result<Option<Vec<NodeName>>> {
+pub(crate) fn outcome(cluster: &Cluster, id: JobId) -> anyhow::Result<Option<Vec<NodeName>>> {
     wait_for(&format!("job {id} is decided"), SOON, || {
         let job = cluster.job(id).context("the job in question")?;
         Ok(decided(&job).ok_or_else(|| format!("{job:?}")))
@@ -369,7 +386,7 @@ impl Expect {
 }
 
 /// How many of the nodes lie in each block.
-fn per_block<'a>(nodes: &[NodeName], blocks: &'a [BlockLine]) -> BTreeMap<&'a str, usize> {
+pub(crate) fn per_block<'a>(nodes: &[NodeName], blocks: &'a [BlockLine]) -> BTreeMap<&'a str, usize> {
     let mut used = BTreeMap::new();
     for block in blocks {
         let count = nodes.iter().filter(|node| block.nodes.iter().any(|name| name == node.as_str())).count();
