@@ -58,8 +58,11 @@ fn every_size(cluster: &Cluster) -> anyhow::Result<()> {
 /// The outcome for each size from 1, each on the empty cluster.
 fn sizes(cluster: &Cluster) -> anyhow::Result<Vec<Shape>> {
     let blocks = cluster.blocks()?;
-    let healthy: Vec<String> =
-        cluster.nodes().into_iter().filter(|node| !DRAINED.split(',').any(|drained| drained == node)).collect();
+    let healthy: Vec<String> = cluster
+        .nodes()
+        .into_iter()
+        .filter(|node| !DRAINED.split(',').any(|drained| drained == node))
+        .collect();
     (1..=SIZE * PARTITIONS)
         .map(|trays| {
             let job = submit(cluster, &[&format!("-N{trays}")])?;

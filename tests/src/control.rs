@@ -27,6 +27,8 @@ pub enum Request {
     StartDaemon {
         /// Node name.
         node: String,
+        /// It says that the node has booted just now.
+        after_boot: bool,
     },
     /// Send a signal to the Slurm daemon of a node and wait until it is gone.
     StopDaemon {

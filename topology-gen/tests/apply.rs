@@ -19,7 +19,10 @@ fn site() -> (tempfile::TempDir, Site) {
     (dir, site)
 }
 
-const MOVE: Options = Options { move_running_jobs: true, dry_run: false, allow_foreground: false };
+const MOVE: Options =
+    Options { move_running_jobs: true, dry_run: false, allow_foreground: false, hasty: false };
+/// For controllers that never report what is waited for.
+const HASTY: Options = Options { hasty: true, ..MOVE };
 
 #[test]
 fn a_change_is_brought_into_force_step_by_step() {
@@ -105,9 +108,9 @@ fn what_the_controller_refuses_is_rolled_back_with_its_words() {
 #[test]
 fn what_the_controller_understands_otherwise_is_rolled_back() {
     let (_dir, site) = site();
-    let (done, _) = site.apply(&format!("# MISREAD\n{NEW}"), MOVE, &|_| {});
+    let (done, _) = site.apply(&format!("# MISREAD\n{NEW}"), HASTY, &|_| {});
     let Ok(Outcome::RolledBack { why, .. }) = done else { panic!("{done:?}") };
-    assert!(why.contains("does not report this topology within 0 s"), "{why}");
+    assert!(why.contains("does not report this topology within 2 s"), "{why}");
     assert_eq!((site.get("topology.yaml").as_str(), site.get("loaded").as_str()), (OLD, OLD));
 }
 
@@ -115,7 +118,7 @@ fn what_the_controller_understands_otherwise_is_rolled_back() {
 fn a_controller_that_is_gone_after_the_reload_leaves_the_old_file() {
     let (_dir, site) = site();
     let gone = site.dir.join("gone");
-    let (done, _) = site.apply(NEW, MOVE, &|step| {
+    let (done, _) = site.apply(NEW, HASTY, &|step| {
         if step == Step::Reloaded {
             std::fs::write(&gone, "").unwrap();
         }
@@ -237,7 +240,7 @@ fn child_on_a_small_disk() {
     let room = u64::try_from(free).unwrap();
     std::fs::OpenOptions::new().write(true).open(&filler).unwrap().set_len(full - room).unwrap();
     let text = format!("# {}\n{NEW}", "x".repeat(9000));
-    let (done, _) = site.apply(&text, MOVE, &|_| {});
+    let (done, _) = site.apply(&text, HASTY, &|_| {});
     let file = site.get("topology.yaml");
     println!("free {free}: {}", if done.is_ok() { "done" } else { "could not" });
     match done {

@@ -142,7 +142,19 @@ impl Cluster {
     /// # Errors
     /// There is no such node, it runs already, or it does not become ready.
     pub fn start_daemon(&self, node: &str) -> anyhow::Result<()> {
-        control::ask(&self.dir, &Request::StartDaemon { node: node.to_owned() }).map(drop)
+        self.start(node, false)
+    }
+
+    /// The same, and slurmd says that its node has booted just now, as after a power-up.
+    ///
+    /// # Errors
+    /// As [`Cluster::start_daemon`].
+    pub fn start_daemon_after_boot(&self, node: &str) -> anyhow::Result<()> {
+        self.start(node, true)
+    }
+
+    fn start(&self, node: &str, after_boot: bool) -> anyhow::Result<()> {
+        control::ask(&self.dir, &Request::StartDaemon { node: node.to_owned(), after_boot }).map(drop)
     }
 
     /// Lets a fault act on a node, for a time or until it is healed.

@@ -47,11 +47,14 @@ impl Daemon {
     }
 
     /// Starts the daemon and waits until it says that it is ready.
-    pub(super) fn start(&mut self, signals: &SignalFd) -> anyhow::Result<()> {
+    pub(super) fn start(&mut self, after_boot: bool, signals: &SignalFd) -> anyhow::Result<()> {
         if let DaemonState::Running(pid) = self.state {
             bail!("{} runs already (pid {pid} inside the node)", self.spec.name);
         }
         let mut command = self.command()?;
+        if after_boot {
+            command.arg("-b");
+        }
         let child = with_no_signal_blocked(|| command.spawn())?
             .with_context(|| format!("cannot run {}", self.spec.argv.join(" ")))?;
         self.state = DaemonState::Running(i32::try_from(child.id())?);

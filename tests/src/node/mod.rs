@@ -148,7 +148,7 @@ impl Node<'_> {
         let sim_dir = Path::new(sim::DEFAULT_DIR);
         match request {
             NodeRequest::SetUpNetwork => self.set_up_network()?,
-            NodeRequest::Start => self.daemon.start(signals)?,
+            NodeRequest::Start { after_boot } => self.daemon.start(after_boot, signals)?,
             NodeRequest::Stop { signal } => self.daemon.stop(signal, signals)?,
             NodeRequest::Status => return Ok(NodeReply::Daemon(self.daemon.state().clone())),
             NodeRequest::Run { argv } => run(&argv)?,

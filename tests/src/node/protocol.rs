@@ -14,7 +14,10 @@ pub(crate) enum NodeRequest {
     /// The node has its network interface: give it the address and bring it up.
     SetUpNetwork,
     /// Start the daemon and wait until it is ready.
-    Start,
+    Start {
+        /// It says that the node has booted just now (`slurmd -b`); without, it goes by the machine's own boot.
+        after_boot: bool,
+    },
     /// Send the daemon a signal and wait until it is gone.
     Stop {
         /// Signal number.

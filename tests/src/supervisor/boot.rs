@@ -85,10 +85,10 @@ pub(super) fn boot(spec: &ClusterSpec, supervisor: HostProcess) -> anyhow::Resul
     }
     // slurmd asks slurmctld for its configuration, and waits for ten seconds when nobody answers.
     let (controller, trays) = nodes.split_at_mut(1);
-    ask_all(controller, &NodeRequest::Start)?;
+    ask_all(controller, &NodeRequest::Start { after_boot: false })?;
     let mut started: Vec<&mut RunningNode> =
         trays.iter_mut().filter(|node| !node.is_dead_at_start()).collect();
-    started.iter_mut().try_for_each(|node| node.send(&NodeRequest::Start))?;
+    started.iter_mut().try_for_each(|node| node.send(&NodeRequest::Start { after_boot: false }))?;
     started.iter_mut().try_for_each(|node| node.answer().map(drop))?;
     Ok(nodes)
 }

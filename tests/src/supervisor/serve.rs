@@ -139,9 +139,9 @@ impl Supervisor {
     fn answer(&mut self, request: Request) -> anyhow::Result<Reply> {
         match request {
             Request::Status => return self.status().map(Reply::Status),
-            Request::StartDaemon { node } => {
+            Request::StartDaemon { node, after_boot } => {
                 let index = self.index(&node)?;
-                self.nodes[index].ask(&NodeRequest::Start)?;
+                self.nodes[index].ask(&NodeRequest::Start { after_boot })?;
             }
             Request::StopDaemon { node, signal } => {
                 let index = self.index(&node)?;
@@ -266,7 +266,7 @@ fn act(node: &mut RunningNode, kind: FaultKind, begins: bool) -> anyhow::Result<
         (FaultKind::SlurmdKill, true) => NodeRequest::Stop { signal: Signal::SIGKILL as i32 },
         (FaultKind::SlurmdKill, false) => match node.ask(&NodeRequest::Status)? {
             NodeReply::Daemon(DaemonState::Running(_)) => return Ok(()),
-            _ => NodeRequest::Start,
+            _ => NodeRequest::Start { after_boot: false },
         },
         (FaultKind::NvmlMissing, _) => {
             let library = PathBuf::from(stage::NVML_LIBRARY);

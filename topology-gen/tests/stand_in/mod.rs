@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) move_running_jobs: bool,
     pub(crate) dry_run: bool,
     pub(crate) allow_foreground: bool,
+    /// Waits only for a moment for what the controller reports: for runs in which it never reports it.
+    pub(crate) hasty: bool,
 }
 
 impl Site {
@@ -88,7 +90,7 @@ impl Site {
             controller: &controller,
             conf: None,
             proc: &self.dir.join("proc"),
-            deadline: Duration::from_millis(400),
+            deadline: if options.hasty { Duration::from_secs(2) } else { Duration::from_secs(20) },
             allow_foreground: options.allow_foreground,
             move_running_jobs: options.move_running_jobs,
             accept_wrong: true,
