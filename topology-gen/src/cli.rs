@@ -8,9 +8,12 @@ mod check;
 mod collect;
 mod convert;
 mod diff;
+mod facts;
 mod generate;
+mod plan;
 mod probe;
 mod show;
+mod tiers;
 mod why;
 
 use std::ffi::OsString;
@@ -58,6 +61,8 @@ enum Command {
     Why(why::Args),
     /// Turn a topology.conf into a topology.yaml, or back
     Convert(convert::Args),
+    /// Print the lines of slurm.conf and the QOS that offer the topologies of a topology.yaml to users
+    Tiers(tiers::Args),
     /// Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
     Show(show::Args),
 }
@@ -123,6 +128,7 @@ fn run_to_code(
         Command::Rollback(args) => apply::rollback(args, &mut output),
         Command::Collect(args) => collect::run(args, &mut output),
         Command::Why(args) => why::run(args, &mut output),
+        Command::Tiers(args) => tiers::run(args, &mut output),
         Command::Convert(args) => convert::run(args, &mut output),
         Command::Show(args) => show::run(args, &mut output),
     };

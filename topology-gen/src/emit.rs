@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod json;
+pub mod labels;
 pub mod svg;
 pub mod table;
+pub mod tiers;
 pub mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod assign;
 pub mod check;
 pub mod cli;
 pub mod command;
@@ -25,6 +26,7 @@ pub mod natural;
 pub mod plan;
 pub mod reconcile;
 pub mod site;
+pub mod site_map;
 pub mod source;
 pub mod version;
 pub mod why;

@@ -1,11 +1,16 @@
 //! From trays to blocks: which block is which NVLink partition, in which order, of which base size.
 //!
 //! Names and positions outlive a run. Slurm forms aggregated blocks by position and users see block names, so a block of the
-//! previous file keeps both, new ones come at the end, and one that lost all its trays stays as an empty placeholder.
+//! previous file keeps both, new ones come at the end, and one that lost all its trays stays as an empty placeholder. A site map
+//! decides both instead, and keeps places for racks to come.
 #![forbid(unsafe_code)]
 
+mod base;
+mod changes;
 mod claim;
 mod compose;
+mod layout;
+mod today;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +19,12 @@ use fabric::{BlockName, BlockSizes, FabricId, NodeName};
 
 use crate::natural;
 use crate::reconcile::Trays;
+use crate::site_map::SiteMap;
 
+pub use base::{BaseSize, BaseSizeError, Tier, TierError, TierWish, tiers, tiers_of};
 pub use compose::{Names, compose};
+use layout::Layout;
+pub use today::{Today, today};
 
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +37,22 @@ pub enum PlanError {
     BaseTooLarge {
         /// What was asked for.
         base: u32,
+        /// Trays of the largest partition.
+        largest: u32,
+    },
+    /// A tier would take the place of something else.
+    #[error("there is another topology called {name:?}")]
+    TierTaken {
+        /// Its name.
+        name: String,
+    },
+    /// The largest partition has no more trays than may be away.
+    #[error(
+        "with {spares} trays to spare nothing is left of the largest NVLink partition, which has {largest}"
+    )]
+    Spares {
+        /// What was asked for.
+        spares: u32,
         /// Trays of the largest partition.
         largest: u32,
     },
@@ -65,6 +90,8 @@ pub struct Plan {
     pub unplaced: Vec<NodeName>,
     /// What differs from the previous file, in words.
     pub changes: Vec<String>,
+    /// Whether the aggregated sizes are those of the previous file, since nobody has said what they should be.
+    pub(crate) levels_kept: bool,
 }
 
 impl Plan {
@@ -79,74 +106,46 @@ impl Plan {
     }
 }
 
-/// Plans the blocks. Without `base_size` the base is the tray count of the largest NVLink partition, or the larger base of the
+/// What is asked of a plan.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wishes<'a> {
+    /// The base size; without it the tray count of the largest NVLink partition.
+    pub base: Option<BaseSize>,
+    /// Names and places of the racks.
+    pub map: Option<&'a SiteMap>,
+}
+
+/// Plans the blocks. Without a base size the base is the tray count of the largest NVLink partition, or the larger base of the
 /// previous file, never that of a smaller partition: a base below would silently give up the locality of jobs between the two.
 ///
 /// # Errors
 /// [`PlanError`].
-pub fn plan(
-    trays: &Trays,
-    previous: Option<&BlockTopology>,
-    base_size: Option<u32>,
-) -> Result<Plan, PlanError> {
+pub fn plan(trays: &Trays, previous: Option<&BlockTopology>, wishes: Wishes<'_>) -> Result<Plan, PlanError> {
     if trays.partitions.is_empty() {
         return Err(PlanError::NothingValid);
     }
-    let mut blocks = kept_blocks(trays, previous);
+    let Layout { mut blocks, places } = layout::layout(trays, previous, wishes.map);
     let mut changes = Vec::new();
     for (id, nodes) in new_partitions(trays, &blocks) {
-        let name = claim::free_name(&id, &blocks, trays.partitions.keys());
+        let seat = wishes.map.and_then(|map| map.seats.iter().find(|seat| seat.suits(&id, nodes).is_some()));
+        let name = claim::free_name(&id, seat.map(|seat| &seat.name), &blocks, trays.partitions.keys());
         changes.push(format!("block {name} is new"));
         blocks.push(PlannedBlock { name, id: Some(id), nodes: nodes.clone(), stale: BTreeSet::new() });
     }
-    let unplaced = keep_quiet_nodes(trays, previous, &mut blocks);
+    let unplaced = keep_quiet_nodes(trays, previous, &places, &mut blocks);
     for block in &mut blocks {
         block.nodes.sort_by(|a, b| natural::compare(a.as_str(), b.as_str()));
     }
-    changes.extend(moves(trays, previous, &blocks));
-    let sizes = block_sizes(&blocks, previous, base_size)?;
+    changes.extend(changes::changes(trays, previous, &places, &blocks));
+    let levels = wishes.map.map(|map| map.levels.as_slice());
+    let sizes = base::block_sizes(&blocks, previous, wishes.base, levels)?;
     let base = sizes.base();
     if let Some(before) = previous.and_then(BlockTopology::base_size)
         && before != base
     {
         changes.push(format!("base size was {before}, now {base}"));
     }
-    Ok(Plan { sizes, blocks, unplaced, changes })
-}
-
-/// The base size asked for, else that of the largest partition. A base of the previous file that is larger stays, with its
-/// aggregated sizes: a tray that is away for a while must not change what users were promised.
-fn block_sizes(
-    blocks: &[PlannedBlock],
-    previous: Option<&BlockTopology>,
-    base_size: Option<u32>,
-) -> Result<BlockSizes, PlanError> {
-    let largest = blocks.iter().map(|block| block.nodes.len()).max().unwrap_or(0);
-    let largest = u32::try_from(largest).unwrap_or(u32::MAX);
-    let before = previous.and_then(|topology| topology.sizes.as_ref());
-    if let Some(base) =
-        base_size.filter(|base| *base > largest && before.is_none_or(|sizes| sizes.base() < *base))
-    {
-        return Err(PlanError::BaseTooLarge { base, largest });
-    }
-    let base = base_size.unwrap_or(largest.max(before.map_or(0, BlockSizes::base)));
-    match before.filter(|sizes| sizes.base() == base) {
-        Some(sizes) => Ok(sizes.clone()),
-        None => BlockSizes::new(vec![base]).map_err(|source| PlanError::Base { base, source }),
-    }
-}
-
-/// The blocks of the previous file in their order, with the trays that now speak for them.
-fn kept_blocks(trays: &Trays, previous: Option<&BlockTopology>) -> Vec<PlannedBlock> {
-    let Some(previous) = previous else { return Vec::new() };
-    let claims = claim::claims(&trays.partitions, previous);
-    let blocks = previous.blocks.iter().zip(claims).map(|(block, id)| PlannedBlock {
-        name: block.name.clone(),
-        id,
-        nodes: id.and_then(|id| trays.partitions.get(&id)).cloned().unwrap_or_default(),
-        stale: BTreeSet::new(),
-    });
-    blocks.collect()
+    Ok(Plan { sizes, blocks, unplaced, changes, levels_kept: levels.is_none() })
 }
 
 /// Partitions without a block, in natural order of their first nodes.
@@ -167,32 +166,28 @@ fn new_partitions<'a>(trays: &'a Trays, blocks: &[PlannedBlock]) -> Vec<(FabricI
 fn keep_quiet_nodes(
     trays: &Trays,
     previous: Option<&BlockTopology>,
+    places: &[Option<usize>],
     blocks: &mut [PlannedBlock],
 ) -> Vec<NodeName> {
-    let mut places: BTreeMap<&NodeName, usize> = BTreeMap::new();
-    for (at, block) in previous.map(|p| p.blocks.as_slice()).unwrap_or_default().iter().enumerate() {
+    let mut last: BTreeMap<&NodeName, usize> = BTreeMap::new();
+    let before = previous.map(|p| p.blocks.as_slice()).unwrap_or_default();
+    for (block, at) in before.iter().zip(places).filter_map(|(block, at)| Some((block, (*at)?))) {
         for node in &block.nodes {
-            places.entry(node).or_insert(at);
+            last.entry(node).or_insert(at);
         }
     }
-    let spoken: BTreeSet<&NodeName> = trays
-        .partitions
-        .values()
-        .flatten()
-        .chain(trays.outside.iter().chain(&trays.rejected).map(|reason| &reason.node))
-        .collect();
-    let quiet: BTreeSet<&NodeName> =
-        trays.silent.iter().chain(&trays.pending).map(|reason| &reason.node).collect();
+    let spoken = trays.spoken();
+    let quiet = trays.quiet();
     let mut unplaced = Vec::new();
     for node in &quiet {
-        match places.get(node).and_then(|at| blocks.get_mut(*at)) {
+        match last.get(node).and_then(|at| blocks.get_mut(*at)) {
             Some(block) => keep(block, node),
             None => unplaced.push((*node).clone()),
         }
     }
     // A source that does not name every node says nothing about those it leaves out.
     if !trays.complete {
-        for (node, at) in places {
+        for (node, at) in last {
             if !spoken.contains(node)
                 && !quiet.contains(node)
                 && let Some(block) = blocks.get_mut(at)
@@ -208,45 +203,6 @@ fn keep_quiet_nodes(
 fn keep(block: &mut PlannedBlock, node: &NodeName) {
     block.nodes.push(node.clone());
     block.stale.insert(node.clone());
-}
-
-/// Nodes that came, went or moved, and blocks that emptied.
-fn moves(trays: &Trays, previous: Option<&BlockTopology>, blocks: &[PlannedBlock]) -> Vec<String> {
-    let Some(previous) = previous else { return Vec::new() };
-    let mut before: BTreeMap<&NodeName, &BlockName> = BTreeMap::new();
-    for block in &previous.blocks {
-        for node in &block.nodes {
-            before.entry(node).or_insert(&block.name);
-        }
-    }
-    let mut after: BTreeMap<&NodeName, &BlockName> = BTreeMap::new();
-    for block in blocks {
-        after.extend(block.nodes.iter().map(|node| (node, &block.name)));
-    }
-    let mut nodes: Vec<&NodeName> = before.keys().chain(after.keys()).copied().collect();
-    nodes.sort_by(|a, b| natural::compare(a.as_str(), b.as_str()));
-    nodes.dedup();
-    let named: BTreeSet<&NodeName> =
-        trays.outside.iter().chain(&trays.rejected).map(|reason| &reason.node).collect();
-    let mut words = Vec::new();
-    for node in nodes {
-        match (before.get(node), after.get(node)) {
-            (Some(from), Some(to)) if from != to => {
-                words.push(format!("node {node} moves from {from} to {to}"))
-            }
-            (None, Some(to)) => words.push(format!("node {node} joins {to}")),
-            (Some(from), None) if named.contains(node) => words.push(format!("node {node} leaves {from}")),
-            (Some(from), None) => words.push(format!("node {node} leaves {from}: Slurm no longer knows it")),
-            _ => {}
-        }
-    }
-    let emptied = previous.blocks.iter().zip(blocks);
-    words.extend(
-        emptied.filter(|(old, new)| !old.nodes.is_empty() && new.nodes.is_empty()).map(|(_, new)| {
-            format!("block {} has no trays left and stays as an empty placeholder", new.name)
-        }),
-    );
-    words
 }
 
 #[cfg(test)]

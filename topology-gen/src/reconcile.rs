@@ -32,6 +32,10 @@ pub struct Trays {
     pub silent: Vec<Reason>,
     /// Faults and doubts about trays that are taken nevertheless.
     pub warnings: Vec<Reason>,
+    /// Nodes that can run no job now: drained, down, or not there.
+    pub unusable: BTreeSet<NodeName>,
+    /// Nodes whose reading is old, because they do not answer now.
+    pub away: BTreeSet<NodeName>,
     /// Whether a node that is in none of the lists does not exist.
     pub complete: bool,
 }
@@ -40,6 +44,17 @@ impl Trays {
     /// Whether some tray has a fault that an operator must see.
     pub fn has_problems(&self) -> bool {
         !self.rejected.is_empty() || !self.pending.is_empty()
+    }
+
+    /// Nodes of which it is known where they belong now.
+    pub fn spoken(&self) -> BTreeSet<&NodeName> {
+        let others = self.outside.iter().chain(&self.rejected).map(|reason| &reason.node);
+        self.partitions.values().flatten().chain(others).collect()
+    }
+
+    /// Nodes that say nothing now, or not yet.
+    pub fn quiet(&self) -> BTreeSet<&NodeName> {
+        self.silent.iter().chain(&self.pending).map(|reason| &reason.node).collect()
     }
 
     /// The NVLink partition of a node.
@@ -76,6 +91,12 @@ pub fn reconcile(inventory: &Inventory, expected_gpus: Option<u32>, ignored: &BT
 fn place(observation: &Observation, expected_gpus: Option<u32>, trays: &mut Trays) {
     let node = &observation.node;
     let reason = |why: String| Reason { node: node.clone(), why };
+    if observation.unusable {
+        trays.unusable.insert(node.clone());
+    }
+    if observation.stale.is_some() {
+        trays.away.insert(node.clone());
+    }
     let reading = match &observation.seen {
         Seen::Reading(reading) => reading,
         Seen::Silent(why) => {
@@ -128,7 +149,7 @@ mod tests {
             |index| GpuReading { index, uuid: String::new(), name: String::new(), fabric: Some(fabric) };
         let reading = TrayReading { driver_version: "1".into(), gpus: (0..gpus).map(gpu).collect() };
         let node = NodeName::new(node).unwrap();
-        Observation { node, seen: Seen::Reading(reading), stale: None, expected_gpus: Some(4) }
+        Observation { expected_gpus: Some(4), ..Observation::now(node, Seen::Reading(reading)) }
     }
 
     fn names(reasons: &[Reason]) -> Vec<&str> {

@@ -10,7 +10,7 @@ use crate::source::slurm::SlurmError;
 use crate::version::SlurmVersion;
 
 /// States in which a node takes no new job (Slurm 26.05.3 src/plugins/data_parser, node states).
-const UNUSABLE: [&str; 9] = [
+pub(crate) const UNUSABLE: [&str; 9] = [
     "DOWN",
     "DRAIN",
     "FAIL",
@@ -24,7 +24,8 @@ const UNUSABLE: [&str; 9] = [
 /// States in which a node runs something or is kept for somebody.
 const BUSY: [&str; 6] = ["ALLOCATED", "MIXED", "COMPLETING", "RESERVED", "PLANNED", "BLOCKED"];
 /// States in which a node's slurmd cannot be expected to answer.
-const AWAY: [&str; 6] = ["DOWN", "NOT_RESPONDING", "POWERED_DOWN", "POWERING_DOWN", "UNKNOWN", "FUTURE"];
+pub(crate) const AWAY: [&str; 6] =
+    ["DOWN", "NOT_RESPONDING", "POWERED_DOWN", "POWERING_DOWN", "UNKNOWN", "FUTURE"];
 
 /// One node as Slurm sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

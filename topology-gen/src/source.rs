@@ -32,8 +32,19 @@ pub struct Observation {
     pub seen: Seen,
     /// Why what was seen may be old, when the node does not answer now.
     pub stale: Option<String>,
+    /// Whether the node can run no job now, as far as the source knows.
+    pub unusable: bool,
+    /// Its Features, when the source is Slurm.
+    pub features: Vec<String>,
     /// GPUs that the node should have, when the source knows.
     pub expected_gpus: Option<u32>,
+}
+
+impl Observation {
+    /// What a source saw just now that knows nothing else of the node.
+    pub fn now(node: NodeName, seen: Seen) -> Self {
+        Self { node, seen, stale: None, unusable: false, features: Vec::new(), expected_gpus: None }
+    }
 }
 
 /// Everything one source said.

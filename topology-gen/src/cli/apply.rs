@@ -8,7 +8,7 @@ use std::time::Duration;
 use fabric::{Blame, Report};
 
 use super::diff::ControllerArgs;
-use super::generate::{self, HELD, PlanArgs};
+use super::plan::{HELD, PlanArgs};
 use super::{Output, check, read_text};
 use crate::apply::backup::Backups;
 use crate::apply::foreground::Mode;
@@ -76,7 +76,7 @@ pub(super) fn run(args: &ApplyArgs, output: &mut Output<'_>) -> Result<u8, Failu
         Some(path) => read_text(path)?,
         None => {
             let previous = Some(args.change.target.as_path()).filter(|target| target.exists());
-            let planned = generate::planned(&args.plan, previous, output)?;
+            let planned = args.plan.planned(previous, output)?;
             if planned.held {
                 output.say(format_args!("{} is not touched", args.change.target.display()));
                 output.say(HELD);
@@ -85,7 +85,7 @@ pub(super) fn run(args: &ApplyArgs, output: &mut Output<'_>) -> Result<u8, Failu
             planned.text
         }
     };
-    change(&args.change, &args.plan.controller, &text, output)
+    change(&args.change, &args.plan.source.controller, &text, output)
 }
 
 pub(super) fn rollback(args: &RollbackArgs, output: &mut Output<'_>) -> Result<u8, Failure> {

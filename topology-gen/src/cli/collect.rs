@@ -14,6 +14,9 @@ use crate::failure::{Failure, OK, PROBLEMS};
 use crate::source::remote::{Template, ask};
 use crate::write;
 
+/// Between two lines about how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
+
 /// Options of `collect`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -28,6 +31,18 @@ pub(super) struct Args {
     /// The nodes; without it all of Slurm's nodes that have GPUs
     #[arg(long, value_name = "HOSTLIST")]
     nodes: Option<HostList>,
+    #[command(flatten)]
+    how: AskArgs,
+    /// Write the readings here, for generate --readings; without it print them
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    controller: ControllerArgs,
+}
+
+/// How nodes are asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct AskArgs {
     /// Nodes asked at the same time
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     parallel: u16,
@@ -37,11 +52,33 @@ pub(super) struct Args {
     /// More tries for a node that gives no reading
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=10))]
     retries: u32,
-    /// Write the readings here, for generate --readings; without it print them
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    #[command(flatten)]
-    controller: ControllerArgs,
+}
+
+impl Default for AskArgs {
+    fn default() -> Self {
+        Self { parallel: 32, try_timeout: 30, retries: 1 }
+    }
+}
+
+impl AskArgs {
+    /// Asks the nodes, and says how far it is while that takes long.
+    pub(super) fn ask(
+        &self,
+        command: &str,
+        nodes: &[NodeName],
+        output: &mut Output<'_>,
+    ) -> BTreeMap<NodeName, Result<TrayReading, String>> {
+        let template = Template {
+            command: command.to_owned(),
+            parallel: self.parallel.into(),
+            deadline: Duration::from_secs(self.try_timeout),
+            retries: self.retries,
+        };
+        let all = nodes.len();
+        ask(&template, nodes, PROGRESS, &mut |done, silent| {
+            output.say(format_args!("{done} of {} asked, {silent} without a reading", count(all, "node")));
+        })
+    }
 }
 
 pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
@@ -52,13 +89,7 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
             site.nodes.into_iter().filter(|(_, node)| node.has_gpus).map(|(name, _)| name).collect()
         }
     };
-    let template = Template {
-        command: args.command.clone(),
-        parallel: args.parallel.into(),
-        deadline: Duration::from_secs(args.try_timeout),
-        retries: args.retries,
-    };
-    let answers = ask(&template, &nodes);
+    let answers = args.how.ask(&args.command, &nodes, output);
     let mut reasons: BTreeMap<&str, HostList> = BTreeMap::new();
     for (node, answer) in &answers {
         if let Err(why) = answer {

@@ -69,18 +69,24 @@ fn wishes_of(
     partitions.keys().filter_map(wish).collect()
 }
 
-/// A name for the block of a new partition that no other block has and that no other partition could claim.
+/// A name for the block of a new partition that no other block has and that no other partition could claim. A partition that
+/// found its `seat` taken is called after it.
 pub(super) fn free_name<'a>(
     id: &FabricId,
+    seat: Option<&BlockName>,
     blocks: &[PlannedBlock],
     ids: impl Iterator<Item = &'a FabricId> + Clone,
 ) -> BlockName {
+    let taken = |name: &BlockName| blocks.iter().any(|block| block.name == *name);
+    let after_seat = seat.and_then(|seat| BlockName::new(format!("{seat}-{}", id.partition)).ok());
+    if let Some(name) = after_seat.filter(|name| !taken(name)) {
+        return name;
+    }
     let mut name = BlockName::for_fabric(id);
     for len in [8, 12, 16, 24, 32] {
         name = BlockName::for_fabric_with(id, len);
-        let taken = blocks.iter().any(|block| block.name == name);
         let shared = ids.clone().any(|other| other != id && name.names_fabric(other) == Some(true));
-        if !taken && !shared {
+        if !taken(&name) && !shared {
             break;
         }
     }

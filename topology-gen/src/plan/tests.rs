@@ -17,6 +17,10 @@ fn file(blocks: &[(&str, &str)]) -> BlockTopology {
     BlockTopology { sizes: None, blocks: blocks.iter().map(block).collect() }
 }
 
+fn of(base: u32) -> Wishes<'static> {
+    Wishes { base: Some(BaseSize::Trays(base)), map: None }
+}
+
 /// Blocks as `name=nodes`, stale nodes behind a bar.
 fn words(plan: &Plan) -> Vec<String> {
     let fold = |nodes: &mut dyn Iterator<Item = &NodeName>| nodes.cloned().collect::<HostList>().to_string();
@@ -37,7 +41,7 @@ fn words(plan: &Plan) -> Vec<String> {
 #[test]
 fn a_first_plan_orders_blocks_by_their_nodes_and_takes_the_largest_partition_as_base() {
     let trays = trays(&[rack("n[10-11]", RACK_A), rack("n[1-3]", RACK_C), rack("n4", RACK_B)]);
-    let plan = plan(&trays, None, None).unwrap();
+    let plan = plan(&trays, None, Wishes::default()).unwrap();
     assert_eq!(
         words(&plan),
         ["nvl-cccccccc-32766=n[1-3]", "nvl-bbbbbbbb-32766=n4", "nvl-aaaaaaaa-32766=n[10-11]"]
@@ -49,8 +53,8 @@ fn a_first_plan_orders_blocks_by_their_nodes_and_takes_the_largest_partition_as_
 #[test]
 fn the_base_size_can_be_set_below_the_largest_partition_and_not_above() {
     let trays = trays(&[rack("n[1-3]", RACK_A)]);
-    assert_eq!(plan(&trays, None, Some(2)).unwrap().sizes.as_slice(), [2]);
-    assert_eq!(plan(&trays, None, Some(4)), Err(PlanError::BaseTooLarge { base: 4, largest: 3 }));
+    assert_eq!(plan(&trays, None, of(2)).unwrap().sizes.as_slice(), [2]);
+    assert_eq!(plan(&trays, None, of(4)), Err(PlanError::BaseTooLarge { base: 4, largest: 3 }));
 }
 
 #[test]
@@ -58,20 +62,21 @@ fn a_tray_that_leaves_does_not_lower_the_base_size() {
     let sizes = |sizes: &[u32]| Some(BlockSizes::new(sizes.to_vec()).unwrap());
     let before = BlockTopology { sizes: sizes(&[4, 8]), ..file(&[("nvl-aaaaaaaa-32766", "n[1-4]")]) };
     let trays = trays(&[rack("n[1-3]", RACK_A)]);
-    let base = |base| plan(&trays, Some(&before), base).unwrap().sizes;
+    let base =
+        |base: Option<u32>| plan(&trays, Some(&before), base.map_or(Wishes::default(), of)).unwrap().sizes;
     assert_eq!(base(None).as_slice(), [4, 8]);
     assert_eq!(base(Some(4)).as_slice(), [4, 8]);
     assert_eq!(base(Some(3)).as_slice(), [3]);
-    assert_eq!(plan(&trays, Some(&before), Some(5)), Err(PlanError::BaseTooLarge { base: 5, largest: 3 }));
+    assert_eq!(plan(&trays, Some(&before), of(5)), Err(PlanError::BaseTooLarge { base: 5, largest: 3 }));
     let small = BlockTopology { sizes: sizes(&[2, 4]), ..before.clone() };
-    assert_eq!(plan(&trays, Some(&small), None).unwrap().sizes.as_slice(), [3]);
+    assert_eq!(plan(&trays, Some(&small), Wishes::default()).unwrap().sizes.as_slice(), [3]);
 }
 
 #[test]
 fn names_and_positions_outlive_silence_and_growth() {
     let before = file(&[("nvl-bbbbbbbb-32766", "n[4-6]"), ("nvl-aaaaaaaa-32766", "n[1-3]")]);
     let trays = trays(&[rack("n[1-2]", RACK_A), silent("n[3-6]"), rack("n[0,7]", RACK_C), silent("n9")]);
-    let plan = plan(&trays, Some(&before), None).unwrap();
+    let plan = plan(&trays, Some(&before), Wishes::default()).unwrap();
     assert_eq!(
         words(&plan),
         ["nvl-bbbbbbbb-32766=n[4-6]|n[4-6]", "nvl-aaaaaaaa-32766=n[1-3]|n3", "nvl-cccccccc-32766=n[0,7]"]
@@ -91,7 +96,7 @@ fn names_and_positions_outlive_silence_and_growth() {
 fn a_block_that_lost_its_trays_stays_as_a_placeholder() {
     let before = file(&[("nvl-bbbbbbbb-32766", "n[4-5]"), ("nvl-aaaaaaaa-32766", "n[1-3]")]);
     let trays = trays(&[rack("n[1-5]", RACK_A)]);
-    let plan = plan(&trays, Some(&before), None).unwrap();
+    let plan = plan(&trays, Some(&before), Wishes::default()).unwrap();
     assert_eq!(words(&plan), ["nvl-bbbbbbbb-32766=", "nvl-aaaaaaaa-32766=n[1-5]"]);
     assert_eq!(
         plan.changes,
@@ -108,10 +113,13 @@ fn a_block_that_lost_its_trays_stays_as_a_placeholder() {
 fn a_name_that_somebody_chose_follows_the_majority_of_its_nodes() {
     let before = file(&[("rack1", "n[1-3]"), ("rack2", "n[4-6]")]);
     let moved = trays(&[rack("n[4-6]", RACK_A), rack("n[1-2]", RACK_B), rack("n3", RACK_A)]);
-    assert_eq!(words(&plan(&moved, Some(&before), None).unwrap()), ["rack1=n[1-2]", "rack2=n[3-6]"]);
+    assert_eq!(
+        words(&plan(&moved, Some(&before), Wishes::default()).unwrap()),
+        ["rack1=n[1-2]", "rack2=n[3-6]"]
+    );
     let gone = trays(&[rack("n[7-9]", RACK_A)]);
     assert_eq!(
-        words(&plan(&gone, Some(&before), None).unwrap()),
+        words(&plan(&gone, Some(&before), Wishes::default()).unwrap()),
         ["rack1=", "rack2=", "nvl-aaaaaaaa-32766=n[7-9]"]
     );
 }
@@ -119,7 +127,7 @@ fn a_name_that_somebody_chose_follows_the_majority_of_its_nodes() {
 #[test]
 fn a_name_made_for_a_partition_never_stands_for_another() {
     let before = file(&[("nvl-aaaaaaaa-32766", "n[1-3]")]);
-    let plan = plan(&trays(&[rack("n[1-3]", RACK_B)]), Some(&before), None).unwrap();
+    let plan = plan(&trays(&[rack("n[1-3]", RACK_B)]), Some(&before), Wishes::default()).unwrap();
     assert_eq!(words(&plan), ["nvl-aaaaaaaa-32766=", "nvl-bbbbbbbb-32766=n[1-3]"]);
 }
 
@@ -127,50 +135,56 @@ fn a_name_made_for_a_partition_never_stands_for_another() {
 fn domains_that_agree_in_eight_digits_get_longer_names() {
     let twin = "aaaaaaaa-1111-9999-8333-444444444444.32766";
     let trays = trays(&[rack("n[1-2]", RACK_A), rack("n[3-4]", twin)]);
-    let first = plan(&trays, None, None).unwrap();
+    let first = plan(&trays, None, Wishes::default()).unwrap();
     assert_eq!(words(&first), ["nvl-aaaaaaaa11114222-32766=n[1-2]", "nvl-aaaaaaaa11119999-32766=n[3-4]"]);
-    let topologies = compose(&first, &[], Names { block: "b", flat: "f" }, false);
-    let again = plan(&trays, topologies[0].block(), None).unwrap();
+    let topologies = compose(&first, &[], &[], Names { block: "b", flat: "f" }, false);
+    let again = plan(&trays, topologies[0].block(), Wishes::default()).unwrap();
     assert_eq!((words(&again), again.changes), (words(&first), vec![]));
 }
 
 #[test]
 fn a_plan_of_its_own_file_changes_nothing() {
     let trays = trays(&[rack("n[1-3]", RACK_A), rack("n[4-6]", RACK_B), silent("n7")]);
-    let first = plan(&trays, None, None).unwrap();
-    let file = compose(&first, &[], Names { block: "nvlink", flat: "flat" }, true);
-    let second = plan(&trays, file[0].block(), None).unwrap();
+    let first = plan(&trays, None, Wishes::default()).unwrap();
+    let file = compose(&first, &[], &[], Names { block: "nvlink", flat: "flat" }, true);
+    let second = plan(&trays, file[0].block(), Wishes::default()).unwrap();
     assert!(second.changes.is_empty(), "{:?}", second.changes);
-    assert_eq!(compose(&second, &file, Names { block: "nvlink", flat: "flat" }, true), file);
+    assert_eq!(compose(&second, &[], &file, Names { block: "nvlink", flat: "flat" }, true), file);
 }
 
 #[test]
 fn nodes_that_slurm_no_longer_knows_leave_and_nodes_a_file_leaves_out_stay() {
     let before = file(&[("nvl-aaaaaaaa-32766", "n[1-3]")]);
     let mut trays = trays(&[rack("n[1-2]", RACK_A)]);
-    let gone = plan(&trays, Some(&before), None).unwrap();
+    let gone = plan(&trays, Some(&before), Wishes::default()).unwrap();
     assert_eq!(gone.changes[0], "node n3 leaves nvl-aaaaaaaa-32766: Slurm no longer knows it");
     trays.complete = false;
-    assert_eq!(words(&plan(&trays, Some(&before), None).unwrap()), ["nvl-aaaaaaaa-32766=n[1-3]|n3"]);
+    assert_eq!(
+        words(&plan(&trays, Some(&before), Wishes::default()).unwrap()),
+        ["nvl-aaaaaaaa-32766=n[1-3]|n3"]
+    );
 }
 
 #[test]
 fn without_a_valid_tray_there_is_no_plan() {
     let before = file(&[("nvl-aaaaaaaa-32766", "n[1-3]")]);
-    assert_eq!(plan(&trays(&[silent("n[1-3]")]), Some(&before), None), Err(PlanError::NothingValid));
-    assert_eq!(plan(&trays(&[]), None, None), Err(PlanError::NothingValid));
+    assert_eq!(
+        plan(&trays(&[silent("n[1-3]")]), Some(&before), Wishes::default()),
+        Err(PlanError::NothingValid)
+    );
+    assert_eq!(plan(&trays(&[]), None, Wishes::default()), Err(PlanError::NothingValid));
 }
 
 #[test]
 fn other_topologies_of_the_file_stay_and_keep_their_default() {
     let tree =
         Topology { name: "ib".into(), cluster_default: true, kind: TopologyKind::Other("tree".into()) };
-    let plan = plan(&trays(&[rack("n[1-3]", RACK_A)]), None, None).unwrap();
+    let plan = plan(&trays(&[rack("n[1-3]", RACK_A)]), None, Wishes::default()).unwrap();
     let names = Names { block: "nvlink", flat: "flat" };
-    let file = compose(&plan, std::slice::from_ref(&tree), names, true);
+    let file = compose(&plan, &[], std::slice::from_ref(&tree), names, true);
     let shown: Vec<(&str, bool)> = file.iter().map(|t| (t.name.as_str(), t.cluster_default)).collect();
     assert_eq!(shown, [("ib", true), ("nvlink", false), ("flat", false)]);
     assert_eq!(file[0], tree);
-    let alone = compose(&plan, &[], names, false);
+    let alone = compose(&plan, &[], &[], names, false);
     assert_eq!((alone.len(), alone[0].cluster_default), (1, true));
 }

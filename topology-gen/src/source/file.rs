@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Result<Inventory, ReadingsError> {
                 Err(error) => Seen::Silent(format!("not a reading: {error}")),
             }
         };
-        inventory.observations.push(Observation { node, seen, stale: None, expected_gpus: None });
+        inventory.observations.push(Observation::now(node, seen));
     }
     Ok(inventory)
 }

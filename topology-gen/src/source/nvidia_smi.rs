@@ -227,7 +227,7 @@ pub fn nodes(text: &str, fields: &str) -> Inventory {
     }
     for (node, lines) in by_node {
         let seen = csv(&lines, Some(fields)).map_or_else(Seen::Silent, Seen::Reading);
-        inventory.observations.push(Observation { node, seen, stale: None, expected_gpus: None });
+        inventory.observations.push(Observation::now(node, seen));
     }
     inventory
 }

@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use fabric::{NodeName, TrayReading};
 
@@ -29,21 +28,46 @@ pub struct Template {
     pub retries: u32,
 }
 
-/// Asks all nodes. A node that gives no reading has the reason of its last try.
-pub fn ask(template: &Template, nodes: &[NodeName]) -> BTreeMap<NodeName, Result<TrayReading, String>> {
+/// Asks all nodes. A node that gives no reading has the reason of its last try. `progress` is told now and then how many have
+/// answered, and how many of these gave no reading.
+pub fn ask(
+    template: &Template,
+    nodes: &[NodeName],
+    every: Duration,
+    progress: &mut dyn FnMut(usize, usize),
+) -> BTreeMap<NodeName, Result<TrayReading, String>> {
     let next = AtomicUsize::new(0);
-    let answers = Mutex::new(BTreeMap::new());
+    let (done, wait) = mpsc::channel();
+    let mut answers = BTreeMap::new();
     std::thread::scope(|scope| {
         for _ in 0..template.parallel.clamp(1, nodes.len().max(1)) {
-            scope.spawn(|| {
+            let (next, done) = (&next, done.clone());
+            scope.spawn(move || {
                 while let Some(node) = nodes.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let answer = ask_one(template, node);
-                    answers.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone(), answer);
+                    // The receiver lives until all threads have ended.
+                    let _ = done.send((node.clone(), ask_one(template, node)));
                 }
             });
         }
+        drop(done);
+        let mut silent = 0;
+        let mut told = Instant::now();
+        loop {
+            match wait.recv_timeout(every.saturating_sub(told.elapsed())) {
+                Ok((node, answer)) => {
+                    silent += usize::from(answer.is_err());
+                    answers.insert(node, answer);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            }
+            if told.elapsed() >= every {
+                progress(answers.len(), silent);
+                told = Instant::now();
+            }
+        }
     });
-    answers.into_inner().unwrap_or_else(PoisonError::into_inner)
+    answers
 }
 
 fn ask_one(template: &Template, node: &NodeName) -> Result<TrayReading, String> {
@@ -72,7 +96,6 @@ mod tests {
     use super::*;
     use crate::fixture::{RACK_A, reading};
     use fabric::HostList;
-    use std::time::Instant;
 
     #[test]
     fn one_bad_node_does_not_keep_the_others_waiting() {
@@ -86,7 +109,10 @@ mod tests {
         let template = Template { command, parallel: 4, deadline: Duration::from_millis(700), retries: 1 };
         let nodes: Vec<NodeName> = HostList::parse("n[1-9]").unwrap().into_iter().collect();
         let begin = Instant::now();
-        let answers = ask(&template, &nodes);
+        let mut told = Vec::new();
+        let answers =
+            ask(&template, &nodes, Duration::from_millis(200), &mut |done, silent| told.push((done, silent)));
+        assert!(told.iter().any(|(done, _)| *done < 9) && told.is_sorted(), "{told:?}");
         assert!(begin.elapsed() < Duration::from_secs(20));
         let bad: Vec<String> = answers
             .iter()

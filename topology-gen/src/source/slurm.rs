@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::extra;
 use super::{Inventory, Observation, Seen};
 use crate::command::{self, CommandError};
+use crate::site::{AWAY, UNUSABLE};
 
 /// Why Slurm's node list cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -108,30 +109,32 @@ struct Node {
     #[serde(default)]
     gres: Option<String>,
     #[serde(default)]
-    state: States,
+    features: Words,
+    #[serde(default)]
+    state: Words,
 }
 
 /// A list of words since Slurm 23.11.
 #[derive(Deserialize, Default)]
 #[serde(untagged)]
-enum States {
+enum Words {
     #[default]
     None,
     List(Vec<String>),
     One(String),
 }
 
-/// States in which a node cannot have registered lately (Slurm 26.05.3 src/plugins/data_parser, node states).
-const AWAY: [&str; 6] = ["DOWN", "NOT_RESPONDING", "POWERED_DOWN", "POWERING_DOWN", "UNKNOWN", "FUTURE"];
-
-impl States {
-    fn away(&self) -> Option<&str> {
-        let words: &[String] = match self {
+impl Words {
+    fn list(&self) -> &[String] {
+        match self {
             Self::None => &[],
             Self::List(words) => words,
             Self::One(word) => std::slice::from_ref(word),
-        };
-        words.iter().map(String::as_str).find(|word| AWAY.contains(word))
+        }
+    }
+
+    fn away(&self) -> Option<&str> {
+        self.list().iter().map(String::as_str).find(|word| AWAY.contains(word))
     }
 }
 
@@ -168,7 +171,15 @@ fn observe(node: Node) -> Result<Observation, fabric::NameError> {
         }),
     };
     let stale = node.state.away().map(|state| format!("the node is {state}"));
-    Ok(Observation { node: NodeName::new(node.name)?, seen, stale, expected_gpus })
+    let unusable = node.state.list().iter().any(|word| UNUSABLE.contains(&word.as_str()));
+    Ok(Observation {
+        node: NodeName::new(node.name)?,
+        seen,
+        stale,
+        unusable,
+        features: node.features.list().to_vec(),
+        expected_gpus,
+    })
 }
 
 /// GPUs in a `Gres` text such as `gpu:gb200:4(S:0-1),nvme:1`; `None` when it names no GPU.
