@@ -10,7 +10,7 @@ use lab::cli::{BenchCommand, LabCommand};
 use tests::cli::ClusterCommand;
 
 use crate::workspace::Workspace;
-use crate::{artifacts, cross, demo, fuzz, install, setup, test};
+use crate::{artifacts, cross, demo, fuzz, install, memcheck, setup, test};
 
 /// Set up, build, test and demonstrate slurm-nvlink.
 #[derive(Parser)]
@@ -45,6 +45,8 @@ enum Command {
     },
     /// Fuzz the parsers; needs cargo-fuzz and a C++ compiler.
     Fuzz(fuzz::Options),
+    /// A real slurmctld with the plugin under valgrind's memcheck, through jobs, moved nodes and reconfigures.
+    Memcheck(memcheck::Options),
     /// Build for aarch64 and test that under emulation.
     Arm {
         /// Run only the tests whose name contains this text.
@@ -95,6 +97,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             println!("installed {}", place.display());
         }
         Command::Fuzz(options) => return fuzz::run(&workspace, &options),
+        Command::Memcheck(options) => return memcheck::run(&workspace, &options),
         Command::Arm { filter } => {
             setup::ensure()?;
             let outcome = cross::test(&workspace, filter.as_deref(), &workspace.fresh_log("arm")?)?;

@@ -22,6 +22,7 @@ mod demo;
 mod fuzz;
 mod install;
 mod libtest;
+mod memcheck;
 mod outcome;
 mod setup;
 mod slurm;

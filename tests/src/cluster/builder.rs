@@ -59,6 +59,8 @@ pub struct ClusterBuilder {
     prolog: Option<PathBuf>,
     epilog: Option<PathBuf>,
     imex: bool,
+    tree: Option<Tree>,
+    controller_under: Vec<String>,
     overrides: Vec<(String, String)>,
     files: Vec<Entry>,
 }
@@ -72,6 +74,8 @@ impl Default for ClusterBuilder {
             prolog: None,
             epilog: None,
             imex: true,
+            tree: None,
+            controller_under: Vec::new(),
             overrides: Vec::new(),
             files: Vec::new(),
         }
@@ -121,6 +125,20 @@ impl ClusterBuilder {
         self
     }
 
+    /// Another root tree than the one in use.
+    #[must_use]
+    pub fn tree(mut self, tree: Tree) -> Self {
+        self.tree = Some(tree);
+        self
+    }
+
+    /// A command under which slurmctld runs, for example a debugger with its options.
+    #[must_use]
+    pub fn controller_under(mut self, command: Vec<String>) -> Self {
+        self.controller_under = command;
+        self
+    }
+
     /// A key of slurm.conf: replaces the harness's value or comes in addition.
     #[must_use]
     pub fn set(mut self, key: &str, value: &str) -> Self {
@@ -147,7 +165,7 @@ impl ClusterBuilder {
         }
         state::check_name(&self.name)?;
         let profile = Profile::load(&self.profile)?;
-        let tree = Tree::ensure()?;
+        let tree = self.tree.clone().map_or_else(Tree::ensure, Ok)?;
         let registry = Registry::lock()?;
         let dir = registry.create(&self.name)?;
         let spec = match self.spec(&profile, &tree, &dir) {
@@ -206,7 +224,7 @@ impl ClusterBuilder {
             },
             shared,
             controller,
-            nodes: node_specs(profile),
+            nodes: node_specs(profile, &self.controller_under),
         })
     }
 
@@ -235,13 +253,17 @@ impl ClusterBuilder {
     }
 }
 
-fn node_specs(profile: &Profile) -> Vec<NodeSpec> {
+fn node_specs(profile: &Profile, controller_under: &[String]) -> Vec<NodeSpec> {
     let probe = [stage::TOPOLOGY_GEN, "probe", "--extra"].map(str::to_owned).to_vec();
-    let argv = |text: &str| text.split(' ').map(str::to_owned).collect();
+    let argv = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<String>>();
     let controller = NodeSpec {
         name: CONTROLLER.to_owned(),
         ip: CONTROLLER_IP,
-        daemon: DaemonSpec { name: "slurmctld".to_owned(), argv: argv("slurmctld --systemd"), extra: None },
+        daemon: DaemonSpec {
+            name: "slurmctld".to_owned(),
+            argv: [controller_under, &argv("slurmctld --systemd")].concat(),
+            extra: None,
+        },
         hardware: None,
         faults: Vec::new(),
     };

@@ -42,6 +42,14 @@ impl Tree {
         }
     }
 
+    /// The tree of a recipe, made first if it is not there yet (root needed; progress on stderr).
+    ///
+    /// # Errors
+    /// It cannot be made, or Slurm is not in it.
+    pub fn made(recipe: &Recipe) -> anyhow::Result<Self> {
+        Self::open(&build::built(recipe)?)
+    }
+
     /// The tree in use, if it is there already.
     ///
     /// # Errors

@@ -34,6 +34,16 @@ impl Recipe {
         Ok(Self::for_architecture(String::from_utf8_lossy(&output.stdout).trim()))
     }
 
+    /// The recipe for this machine's architecture with valgrind, and the symbols that it needs of the C library.
+    ///
+    /// # Errors
+    /// As [`Recipe::for_this_machine`].
+    pub fn for_memcheck() -> anyhow::Result<Self> {
+        let architecture = Self::for_this_machine()?.architecture;
+        let packages = format!("{PACKAGES},valgrind,libc6-dbg");
+        Ok(Self::named(&format!("memcheck-{architecture}"), &architecture, &packages, &[]))
+    }
+
     fn for_architecture(architecture: &str) -> Self {
         Self::named(architecture, architecture, PACKAGES, &[])
     }

@@ -1,0 +1,156 @@
+#![forbid(unsafe_code)]
+//! A random mixture of all that makes slurmctld call its topology plugin.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use lab::random::Random;
+use tests::cluster::BlockLine;
+use tests::{Cluster, wait_for};
+
+/// The queue may be this long before more is submitted.
+const QUEUE: usize = 20;
+/// The queue gets shorter within this time. Under memcheck all takes twenty to fifty times as long.
+const DRAINS: Duration = Duration::from_secs(180);
+
+/// What was done.
+#[derive(Default)]
+pub(super) struct Done {
+    jobs: u32,
+    refused: u32,
+    cancelled: u32,
+    moves: u32,
+    drains: u32,
+    looks: u32,
+    reconfigures: u32,
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { jobs, refused, cancelled, moves, drains, looks, reconfigures } = self;
+        write!(
+            f,
+            "{jobs} jobs ({refused} refused by sbatch, {cancelled} cancelled), {moves} nodes moved, {drains} drained, \
+             {looks} looks at the topology, {reconfigures} reconfigures"
+        )
+    }
+}
+
+/// Stirs until so many jobs were submitted, then waits until none is left.
+pub(super) fn run(cluster: &Cluster, seed: u64, jobs: u32) -> Result<Done> {
+    let mut random = Random::new(seed);
+    let mut done = Done::default();
+    let blocks = cluster.blocks()?;
+    let nodes = cluster.nodes();
+    ensure!(!blocks.is_empty(), "there are no blocks");
+    while done.jobs < jobs {
+        match random.between(1, 100) {
+            1..=70 => submit(cluster, &mut random, &mut done)?,
+            71..=80 => cancel(cluster, &mut random, &mut done)?,
+            81..=88 => move_node(cluster, &blocks, &nodes, &mut random, &mut done)?,
+            89..=93 => drain(cluster, &nodes, &mut random, &mut done)?,
+            94..=97 => look(cluster, &mut done)?,
+            _ => {
+                cluster.ctl(&["scontrol", "reconfigure"])?;
+                done.reconfigures += 1;
+            }
+        }
+        if queue(cluster)? > QUEUE {
+            wait_queue(cluster, QUEUE / 2)?;
+        }
+    }
+    // What still waits may be larger than what the moved nodes leave.
+    cluster.ctl(&["scancel", "--user=alice"])?;
+    wait_queue(cluster, 0)?;
+    Ok(done)
+}
+
+fn submit(cluster: &Cluster, random: &mut Random, done: &mut Done) -> Result<()> {
+    let nodes = random.between(1, 8);
+    let mut options = vec!["--output=/dev/null".to_owned(), format!("--nodes={nodes}")];
+    let mut sometimes = |percent, option: String| {
+        if random.percent(percent) {
+            options.push(option);
+        }
+    };
+    sometimes(60, "--exclusive".to_owned());
+    sometimes(20, "--gres=gpu:2".to_owned());
+    sometimes(10, "--nodelist=r01n02".to_owned());
+    sometimes(10, "--exclude=r02n03".to_owned());
+    sometimes(5, "--exclusive=topo".to_owned());
+    sometimes(5, "--contiguous".to_owned());
+    sometimes(5, "--ntasks-per-node=2".to_owned());
+    if random.percent(40) {
+        let divisors: Vec<u32> = (1..=nodes).filter(|size| nodes.is_multiple_of(*size)).collect();
+        let size = divisors[random.between(1, divisors.len() as u32) as usize - 1];
+        options.push(format!("--segment={size}"));
+        if random.percent(30) {
+            let word = if random.percent(50) { "--spread-segments" } else { "--consolidate-segments" };
+            options.push(word.to_owned());
+        }
+    }
+    done.jobs += 1;
+    if cluster.submit(&options, "true").is_err() {
+        done.refused += 1;
+    }
+    Ok(())
+}
+
+fn cancel(cluster: &Cluster, random: &mut Random, done: &mut Done) -> Result<()> {
+    if done.jobs > 0 {
+        let job = random.between(1, done.jobs).to_string();
+        // It has ended long ago, most often.
+        if cluster.ctl(&["scancel", &job]).is_ok() {
+            done.cancelled += 1;
+        }
+    }
+    Ok(())
+}
+
+fn move_node(
+    cluster: &Cluster,
+    blocks: &[BlockLine],
+    nodes: &[String],
+    random: &mut Random,
+    done: &mut Done,
+) -> Result<()> {
+    let node = &nodes[random.between(1, nodes.len() as u32) as usize - 1];
+    let block = &blocks[random.between(1, blocks.len() as u32) as usize - 1].name;
+    // Out of all blocks now and then.
+    let place = if random.percent(10) { "nvlink".to_owned() } else { format!("nvlink:{block}") };
+    let (node, place) = (format!("nodename={node}"), format!("topology={place}"));
+    if cluster.ctl(&["scontrol", "update", &node, &place]).is_ok() {
+        done.moves += 1;
+    }
+    Ok(())
+}
+
+fn drain(cluster: &Cluster, nodes: &[String], random: &mut Random, done: &mut Done) -> Result<()> {
+    let node = format!("nodename={}", nodes[random.between(1, nodes.len() as u32) as usize - 1]);
+    cluster.ctl(&["scontrol", "update", &node, "state=drain", "reason=stirred"])?;
+    cluster.ctl(&["scontrol", "update", &node, "state=resume"])?;
+    done.drains += 1;
+    Ok(())
+}
+
+fn look(cluster: &Cluster, done: &mut Done) -> Result<()> {
+    cluster.ctl(&["scontrol", "show", "topology"])?;
+    cluster.ctl(&["scontrol", "show", "topoconf"])?;
+    cluster.ctl(&["scontrol", "show", "topology", "node=r01n01"])?;
+    done.looks += 1;
+    Ok(())
+}
+
+fn queue(cluster: &Cluster) -> Result<usize> {
+    Ok(cluster.ctl(&["squeue", "--noheader", "--format=%i"])?.lines().count())
+}
+
+fn wait_queue(cluster: &Cluster, most: usize) -> Result<()> {
+    // A job that can run nowhere while nodes are out of their blocks must not stop the rest.
+    let held = wait_for(&format!("the queue has at most {most} jobs"), DRAINS, || {
+        let length = queue(cluster)?;
+        Ok(if length <= most { Ok(()) } else { Err(format!("{length} jobs")) })
+    });
+    held.context("jobs do not end")
+}
