@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use fabric::{Blame, Report};
 
+use crate::emit::screen::Screen;
 use crate::failure::{self, COULD_NOT_RUN, Failure};
 
 /// Largest file that is read.
@@ -63,7 +64,7 @@ enum Command {
     Convert(convert::Args),
     /// Print the lines of slurm.conf and the QOS that offer the topologies of a topology.yaml to users
     Tiers(tiers::Args),
-    /// Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
+    /// Draw racks, trays, jobs and what still fits: in the terminal, as SVG, as a page
     Show(show::Args),
 }
 
@@ -71,6 +72,8 @@ enum Command {
 struct Output<'a> {
     data: &'a mut dyn Write,
     words: &'a mut dyn Write,
+    /// The terminal behind the data.
+    screen: Screen,
 }
 
 impl Output<'_> {
@@ -91,19 +94,21 @@ impl Output<'_> {
     }
 }
 
-/// Runs the program and gives its exit code.
+/// Runs the program and gives its exit code. `screen` is the terminal that `data` goes to.
 pub fn run(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     data: &mut dyn Write,
     words: &mut dyn Write,
+    screen: Screen,
 ) -> ExitCode {
-    ExitCode::from(run_to_code(args, data, words))
+    ExitCode::from(run_to_code(args, data, words, screen))
 }
 
 fn run_to_code(
     args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     data: &mut dyn Write,
     words: &mut dyn Write,
+    screen: Screen,
 ) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -118,7 +123,7 @@ fn run_to_code(
             return u8::try_from(error.exit_code()).unwrap_or(COULD_NOT_RUN);
         }
     };
-    let mut output = Output { data, words };
+    let mut output = Output { data, words, screen };
     let done = match &cli.command {
         Command::Probe(args) => probe::run(args, &mut output),
         Command::Generate(args) => generate::run(args, &mut output),

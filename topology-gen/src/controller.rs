@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fabric::slurm_yaml::YamlError;
 use fabric::{HostList, HostListError, Topology};
 
 use crate::command::{self, CommandError, Done};
+use crate::emit::Job;
 use crate::site::{self, Site};
 use crate::source::slurm::SlurmError;
 
@@ -141,6 +142,21 @@ impl Controller {
         Ok(parse_jobs(&text))
     }
 
+    /// The jobs that hold nodes, with what people call them. In squeue's JSON a job has a line for each core of each node, which
+    /// are hundreds of megabytes on a large cluster.
+    ///
+    /// # Errors
+    /// [`ControllerError`].
+    pub fn queue(&self) -> Result<Vec<Job>, ControllerError> {
+        let squeue = self.scontrol.with_file_name("squeue");
+        // Nobody who named a job can have known this.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let mark = format!("{}.{now}", std::process::id());
+        let format = format!("--format={mark}|%i|%u|%N|%j");
+        let text = self.run(&squeue, &["--all", "--noheader", "--states=R,S,CG,CF,SO", &format])?;
+        Ok(parse_queue(&text, &mark))
+    }
+
     /// Settings as `scontrol show config` prints them; `None` for one that is not set.
     ///
     /// # Errors
@@ -207,6 +223,25 @@ fn parse_jobs(text: &str) -> Vec<LiveJob> {
     text.lines().filter_map(job).collect()
 }
 
+/// Reads `MARK|id|user|nodes|name` records. A name is anybody's text and may hold line breaks and bars; what follows a break
+/// without the mark is still the name.
+fn parse_queue(text: &str, mark: &str) -> Vec<Job> {
+    let mut jobs: Vec<Job> = Vec::new();
+    for line in text.lines() {
+        let fields = line.strip_prefix(mark).and_then(|rest| rest.strip_prefix('|'));
+        let Some(fields) = fields else { continue };
+        let mut fields = fields.splitn(4, '|').map(str::to_owned);
+        let (Some(id), Some(user), Some(nodes)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        let Ok(nodes) = HostList::parse(&nodes) else { continue };
+        if !nodes.is_empty() {
+            jobs.push(Job { id, user, nodes, name: fields.next().unwrap_or_default() });
+        }
+    }
+    jobs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +264,15 @@ mod tests {
         let blocks = parse_blocks(text).unwrap();
         let shown: Vec<_> = blocks.iter().map(|b| (b.name.as_str(), b.nodes.len())).collect();
         assert_eq!(shown, [("a", 4), ("gone", 0)]);
+    }
+
+    #[test]
+    fn a_jobs_name_cannot_pass_for_another_job() {
+        let text = "m1|5_2|alice|r01n[13-14]|one|two\nm2|9|root|r01n01|x\n9|root|r01n01|x\nm1|6|bob||pending\nm1|7|bob|n1\n";
+        let jobs = parse_queue(text, "m1");
+        let told: Vec<_> =
+            jobs.iter().map(|job| (job.id.as_str(), job.name.as_str(), job.nodes.len())).collect();
+        assert_eq!(told, [("5_2", "one|two", 2), ("7", "", 1)]);
     }
 
     #[test]

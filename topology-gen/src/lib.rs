@@ -32,9 +32,25 @@ pub mod version;
 pub mod why;
 pub mod write;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
+
+use emit::screen::{Paint, Screen};
 
 /// Runs the program with the arguments, standard output and standard error of this process.
 pub fn main() -> ExitCode {
-    cli::run(std::env::args_os(), &mut std::io::stdout().lock(), &mut std::io::stderr().lock())
+    let screen = screen();
+    cli::run(std::env::args_os(), &mut std::io::stdout().lock(), &mut std::io::stderr().lock(), screen)
+}
+
+/// The terminal behind standard output. Without one, `COLUMNS` tells the width; `NO_COLOR` and `TERM=dumb` keep colours away.
+fn screen() -> Screen {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let stdout = std::io::stdout();
+    let columns = set("COLUMNS").and_then(|columns| columns.to_str()?.parse().ok());
+    let size = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
+    let width = size.filter(|width| *width > 0).or(columns).unwrap_or(Screen::default().width);
+    let plain = set("NO_COLOR").is_some() || set("TERM").is_none_or(|term| term == "dumb");
+    let paint = if stdout.is_terminal() && !plain { Paint::Colour } else { Paint::Plain };
+    Screen { width, paint }
 }

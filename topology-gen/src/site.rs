@@ -68,6 +68,8 @@ impl SlurmNode {
 pub struct Site {
     /// The version of the scontrol that printed the list, which is the controller's on a sound installation.
     pub version: Option<SlurmVersion>,
+    /// Name of the cluster; empty when the list does not say it.
+    pub cluster: String,
     /// The nodes by name.
     pub nodes: BTreeMap<NodeName, SlurmNode>,
 }
@@ -89,6 +91,8 @@ struct Meta {
 struct Release {
     #[serde(default)]
     release: String,
+    #[serde(default)]
+    cluster: String,
 }
 
 #[derive(Deserialize)]
@@ -118,7 +122,8 @@ struct Time {
 /// [`SlurmError::Json`] when the text is not a node list.
 pub fn parse(text: &str) -> Result<Site, SlurmError> {
     let answer: Answer = serde_json::from_str(text).map_err(|source| SlurmError::Json { source })?;
-    let mut site = Site { version: answer.meta.slurm.release.parse().ok(), ..Site::default() };
+    let Release { release, cluster } = answer.meta.slurm;
+    let mut site = Site { version: release.parse().ok(), cluster, ..Site::default() };
     for raw in answer.nodes {
         let Ok(name) = NodeName::new(raw.name) else { continue };
         let gres = raw.gres.unwrap_or_default();

@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use fabric::topology::BlockTopology;
 use fabric::{Blame, Report, Topology};
 
 use super::Output;
 use super::plan::{HELD, PlanArgs, Planned};
 use crate::convert::to_conf;
-use crate::emit::{Racks, json, labels, svg, table};
+use crate::emit::{Facts, Racks, State, json, labels, svg, table};
 use crate::failure::{Failure, OK, PROBLEMS};
 use crate::plan::Plan;
 use crate::write::{self, Written};
@@ -116,10 +117,12 @@ fn put(path: &Path, text: &str, output: &mut Output<'_>) -> Result<(), Failure> 
 }
 
 fn racks(plan: &Plan, topologies: &[Topology], ours: &str) -> Racks {
-    let stale = plan.blocks.iter().flat_map(|block| &block.stale).cloned().collect();
+    let stale = plan.blocks.iter().flat_map(|block| &block.stale);
+    let facts =
+        Facts { states: stale.map(|node| (node.clone(), State::Stale)).collect(), ..Facts::default() };
     let ours = topologies.iter().find(|topology| topology.name == ours).and_then(Topology::block);
     match ours {
-        Some(block) => Racks::new(block, Vec::new(), &stale),
-        None => Racks { base: None, columns: Vec::new(), outside: Vec::new(), jobs: Vec::new() },
+        Some(block) => Racks::new(block, Vec::new(), &facts),
+        None => Racks::new(&BlockTopology { sizes: None, blocks: Vec::new() }, Vec::new(), &facts),
     }
 }

@@ -90,7 +90,7 @@ mod tests {
 
     fn answered(args: &Args) -> (u8, String, String) {
         let (mut data, mut words) = (Vec::new(), Vec::new());
-        let mut output = Output { data: &mut data, words: &mut words };
+        let mut output = Output { data: &mut data, words: &mut words, screen: Default::default() };
         let code = answer(&serde_json::from_str(READING).unwrap(), args, &mut output).unwrap();
         (code, String::from_utf8(data).unwrap(), String::from_utf8(words).unwrap())
     }

@@ -7,6 +7,7 @@ use std::fs;
 
 mod files;
 mod help;
+mod pictures;
 mod plans;
 
 struct Run {
@@ -18,7 +19,7 @@ struct Run {
 fn topology_gen(args: &[&str]) -> Run {
     let (mut data, mut words) = (Vec::new(), Vec::new());
     let all = std::iter::once("topology-gen").chain(args.iter().copied());
-    let code = run_to_code(all, &mut data, &mut words);
+    let code = run_to_code(all, &mut data, &mut words, Screen::default());
     Run { code, data: String::from_utf8(data).unwrap(), words: String::from_utf8(words).unwrap() }
 }
 
@@ -162,9 +163,9 @@ fn a_refused_tray_can_be_ignored() {
     let run = site.generate(&["--ignore", "n8", "--format", "table"]);
     assert_eq!(run.code, 0);
     insta::assert_snapshot!(run.data, @r#"
-    BLOCK               TRAYS  FREE  NODES
-    nvl-aaaaaaaa-32766      4     -  n[1-4]
-    nvl-bbbbbbbb-32766      3     -  n[5-7]
+    BLOCK               TRAYS  NODES
+    nvl-aaaaaaaa-32766      4  n[1-4]
+    nvl-bbbbbbbb-32766      3  n[5-7]
     "#);
 }
 
@@ -312,36 +313,5 @@ fn readings_collected_by_hand_work_too() {
       "version": 1,
       "warnings": []
     }
-    "#);
-}
-
-#[test]
-fn show_prints_the_table_and_draws_the_picture() {
-    let site = Site::new(&[rack("n[1-4]", RACK_A), rack("n[5-8]", RACK_B)]);
-    let out = site.path("topology.yaml");
-    assert_eq!(site.generate(&["--out", &out]).code, 0);
-    site.put(
-        "jobs.json",
-        r#"{"jobs":[{"id":12,"name":"train","nodes":"n[5-7]"},{"id":13,"name":"","nodes":"n[1,8]"}]}"#,
-    );
-    let run =
-        topology_gen(&["show", &out, "--jobs", &site.path("jobs.json"), "--svg", &site.path("racks.svg")]);
-    assert_eq!(run.code, 0, "{}", run.words);
-    insta::assert_snapshot!(run.data, @r#"
-    BLOCK               TRAYS  FREE  NODES
-    nvl-aaaaaaaa-32766      4     3  n[1-4]
-    nvl-bbbbbbbb-32766      4     0  n[5-8]
-
-    JOB  NAME   PLACE                           BLOCKS
-    12   train  3 trays in 1 NVLink partition   nvl-bbbbbbbb-32766 (3)
-    13   -      2 trays in 2 NVLink partitions  nvl-aaaaaaaa-32766 (1), nvl-bbbbbbbb-32766 (1)
-    "#);
-    let svg = site.get("racks.svg");
-    assert!(svg.starts_with("<svg ") && svg.contains("job 12 train: 3 trays in 1 NVLink partition"));
-    let missing = topology_gen(&["show", &out, "--topology", "ib"]);
-    assert_eq!(missing.code, 2);
-    insta::assert_snapshot!(missing.words, @r#"
-    topology-gen: error: no block topology called "ib"
-      topologies in the file: "nvlink"
     "#);
 }

@@ -1,180 +1,131 @@
-//! The racks as a picture: one column per NVLink partition, one cell per tray, one colour per job.
+//! The racks as a picture: one card for each NVLink domain, one cell for each tray, one colour for each job.
+//!
+//! It needs nothing beside itself: fonts of the reader's system, colours for light and for dark surroundings, and a text for each
+//! cell that screen readers and pointers find. Up to [`FULL_MAX`] partitions each cell carries its tray and job in words.
 #![forbid(unsafe_code)]
 
-use super::{Column, Racks, Tray, count};
+mod card;
+mod legend;
+mod style;
 
-const MARGIN: usize = 24;
-const TITLE_HEIGHT: usize = 52;
-const COLUMN_WIDTH: usize = 168;
-const COLUMN_GAP: usize = 16;
-const HEAD_HEIGHT: usize = 44;
-const CELL_HEIGHT: usize = 22;
-const CELL_STEP: usize = 26;
-const PADDING: usize = 8;
-const LEGEND_STEP: usize = 24;
-/// Columns beside each other before a new row begins.
-const COLUMNS_MAX: usize = 8;
-/// Characters of 11 px monospace that fit a column.
-const HEAD_CHARS: usize = 22;
-const NODE_CHARS: usize = 12;
-const JOB_CHARS: usize = 9;
+use super::{Racks, State, Tray, escaped};
+use card::{Card, Shape};
 
-/// Fills that differ in hue and lightness and carry dark text; jobs beyond them start again.
-const COLOURS: [&str; 12] = [
-    "#8ecae6", "#ffb703", "#95d5b2", "#f4978e", "#cdb4db", "#e9c46a", "#a3b18a", "#ffc8dd", "#90a8ed",
-    "#d4a373", "#7fd1c7", "#c9cba3",
-];
+const MARGIN: usize = 28;
+const GAP: usize = 16;
+/// Most partitions whose cells carry words.
+const FULL_MAX: usize = 24;
+/// Narrowest picture, for its headlines.
+const WIDTH_MIN: usize = 860;
 
 /// Draws the racks under a title.
 pub fn text(racks: &Racks, title: &str) -> String {
-    let mut columns: Vec<Column> = racks.columns.clone();
-    if !racks.outside.is_empty() {
-        columns.push(Column { name: "in no block".into(), trays: racks.outside.clone() });
-    }
-    let across = columns.len().clamp(1, COLUMNS_MAX);
-    let width = (2 * MARGIN + across * (COLUMN_WIDTH + COLUMN_GAP) - COLUMN_GAP).max(560);
+    let shape = if racks.partitions.len() <= FULL_MAX { Shape::FULL } else { Shape::COMPACT };
+    let cards = cards(racks, shape);
+    let across = across(cards.len(), &cards, shape);
+    let width = (2 * MARGIN + across * (shape.width + GAP) - GAP).max(WIDTH_MIN);
     let mut body = String::new();
-    let mut y = MARGIN + TITLE_HEIGHT;
-    for row in columns.chunks(COLUMNS_MAX) {
-        let tallest = row.iter().map(|column| column.trays.len()).max().unwrap_or(0).max(1);
-        let height = HEAD_HEIGHT + tallest * CELL_STEP + PADDING;
-        for (at, column) in row.iter().enumerate() {
-            draw_column(column, racks, MARGIN + at * (COLUMN_WIDTH + COLUMN_GAP), y, height, &mut body);
+    let mut y = heading(racks, title, width, &mut body);
+    for row in cards.chunks(across) {
+        let height = row.iter().map(|card| card.height(shape)).max().unwrap_or(0);
+        for (at, card) in row.iter().enumerate() {
+            let x = MARGIN + at * (shape.width + GAP);
+            card.draw(racks, shape, (x, y), height, &mut body);
         }
-        y += height + COLUMN_GAP;
+        y += height + GAP;
     }
-    y = draw_legend(racks, y + PADDING, &mut body);
-    let height = y + MARGIN;
-    let promise = match racks.base {
-        Some(base) => {
-            format!("base size {base}: jobs and segments up to {base} trays stay in one NVLink partition")
-        }
-        None => String::new(),
-    };
+    y = legend::states(racks, y + 12, width, &mut body);
+    y = legend::jobs(racks, y, width, &mut body);
+    let height = y + MARGIN / 2;
+    let style = style::SHEET;
+    let (title, told) = (escaped(title), escaped(&told(racks)));
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\">\n\
-         <style>text{{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:11px;fill:#1d2b36}}\
-         .t{{font-family:system-ui,sans-serif;font-size:18px;font-weight:600}}\
-         .s{{font-family:system-ui,sans-serif;font-size:12px;fill:#52616b}}.h{{font-weight:600}}\
-         .k{{font-family:system-ui,sans-serif;font-size:12px}}</style>\n\
-         <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n\
-         <text class=\"t\" x=\"{MARGIN}\" y=\"{}\">{}</text>\n\
-         <text class=\"s\" x=\"{MARGIN}\" y=\"{}\">{}</text>\n{body}</svg>\n",
-        MARGIN + 14,
-        escaped(title),
-        MARGIN + 34,
-        escaped(&promise),
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\">\n\
+         <title>{title}</title>\n<desc>{told}</desc>\n<style>{style}</style>\n{}\
+         <rect class=\"page\" width=\"{width}\" height=\"{height}\"/>\n{body}</svg>\n",
+        style::PATTERNS,
     )
 }
 
-fn draw_column(column: &Column, racks: &Racks, x: usize, y: usize, height: usize, body: &mut String) {
-    let free = column.trays.iter().filter(|tray| tray.jobs.is_empty() && !tray.stale).count();
-    let state = if column.trays.is_empty() {
-        "empty placeholder".to_owned()
-    } else if racks.jobs.is_empty() {
-        count(column.trays.len(), "tray")
-    } else {
-        format!("{}, {free} free", count(column.trays.len(), "tray"))
-    };
-    let fill = if column.trays.is_empty() { "#fafbfc" } else { "#f2f5f7" };
-    body.push_str(&format!(
-        "<g transform=\"translate({x},{y})\">\n\
-         <rect width=\"{COLUMN_WIDTH}\" height=\"{height}\" rx=\"6\" fill=\"{fill}\" stroke=\"#c3ccd3\"/>\n\
-         <text class=\"h\" x=\"{PADDING}\" y=\"18\">{}<title>{}</title></text>\n\
-         <text class=\"s\" x=\"{PADDING}\" y=\"34\">{state}</text>\n",
-        escaped(&shortened(&column.name, HEAD_CHARS)),
-        escaped(&column.name),
-    ));
-    for (at, tray) in column.trays.iter().enumerate() {
-        draw_tray(tray, racks, HEAD_HEIGHT + at * CELL_STEP, body);
+/// The picture in words.
+fn told(racks: &Racks) -> String {
+    let mut words = racks.summary();
+    for part in [racks.promise()].into_iter().filter(|part| !part.is_empty()) {
+        words.push_str(&format!("; {part}"));
     }
-    body.push_str("</g>\n");
+    if racks.has_states() {
+        let segments: Vec<String> =
+            racks.segments().iter().map(|(size, fit)| format!("{fit} of {size} trays")).collect();
+        words.push_str(&format!("; segments that fit now: {}", segments.join(", ")));
+    }
+    words
 }
 
-fn draw_tray(tray: &Tray, racks: &Racks, y: usize, body: &mut String) {
-    let width = COLUMN_WIDTH - 2 * PADDING;
-    let ids: Vec<&str> =
-        tray.jobs.iter().filter_map(|job| racks.jobs.get(*job)).map(|job| job.id.as_str()).collect();
-    let state = match (tray.stale, ids.is_empty()) {
-        (true, _) => "stale".to_owned(),
-        (false, true) => "free".to_owned(),
-        (false, false) => format!("job {}", ids.join(", ")),
-    };
-    body.push_str(&format!("<g><title>{}: {}</title>", escaped(tray.node.as_str()), escaped(&state)));
-    for (at, job) in tray.jobs.iter().enumerate() {
-        let (from, to) = (width * at / tray.jobs.len(), width * (at + 1) / tray.jobs.len());
+/// One card for each domain, and one for trays in no block.
+fn cards(racks: &Racks, shape: Shape) -> Vec<Card<'_>> {
+    let part =
+        |block: &usize| racks.partitions.get(*block).map(|part| (part.name.as_str(), part.trays.as_slice()));
+    let mut cards: Vec<Card<'_>> =
+        racks.racks.iter().map(|rack| Card::new(rack.iter().filter_map(part).collect(), shape)).collect();
+    if !racks.outside.is_empty() {
+        cards.push(Card::new(vec![("in no block", racks.outside.as_slice())], shape));
+    }
+    cards
+}
+
+/// Cards beside each other, so that the picture is about as wide as a screen.
+fn across(cards: usize, all: &[Card<'_>], shape: Shape) -> usize {
+    let tallest = all.iter().map(|card| card.height(shape)).max().unwrap_or(1).max(1);
+    (1..=cards.max(1))
+        .find(|across| across * (shape.width + GAP) * 5 >= cards.div_ceil(*across) * (tallest + GAP) * 8)
+        .unwrap_or(cards.max(1))
+}
+
+/// Draws the headlines and what fits now; gives the height reached.
+fn heading(racks: &Racks, title: &str, width: usize, body: &mut String) -> usize {
+    let x = MARGIN;
+    body.push_str(&format!(
+        "<text class=\"t\" x=\"{x}\" y=\"46\">{}</text>\n<text x=\"{x}\" y=\"70\">{}</text>\n\
+         <text class=\"s\" x=\"{x}\" y=\"90\">{}</text>\n",
+        escaped(title),
+        escaped(&racks.summary()),
+        escaped(&racks.promise()),
+    ));
+    if !racks.has_states() {
+        return 112;
+    }
+    body.push_str(&format!(
+        "<text class=\"s\" x=\"{x}\" y=\"124\">segments that fit now, each in one NVLink partition</text>\n"
+    ));
+    let segments = racks.segments();
+    let step = ((width - 2 * MARGIN + 8) / segments.len().max(1)).min(120);
+    for (at, (size, fit)) in segments.iter().enumerate() {
+        let none = if *fit == 0 { " none" } else { "" };
         body.push_str(&format!(
-            "<rect x=\"{}\" y=\"{y}\" width=\"{}\" height=\"{CELL_HEIGHT}\" fill=\"{}\"/>",
-            PADDING + from,
-            to - from,
-            colour(*job)
+            "<g transform=\"translate({},134)\"><rect class=\"tile\" width=\"{}\" height=\"42\" rx=\"6\"/>\
+             <text class=\"n{none}\" x=\"10\" y=\"28\">{fit}</text><text class=\"s\" text-anchor=\"end\" x=\"{}\" y=\"27\">of {size}</text></g>\n",
+            x + at * step,
+            step - 8,
+            step - 18,
         ));
     }
-    let dash = if tray.stale { " stroke-dasharray=\"4 3\"" } else { "" };
-    let fill = if tray.jobs.is_empty() { "#ffffff" } else { "none" };
-    let label = match ids.as_slice() {
-        [] if tray.stale => "stale".to_owned(),
-        [] => String::new(),
-        [one] => shortened(one, JOB_CHARS),
-        [first, rest @ ..] => format!("{} +{}", shortened(first, JOB_CHARS - 3), rest.len()),
-    };
-    body.push_str(&format!(
-        "<rect x=\"{PADDING}\" y=\"{y}\" width=\"{width}\" height=\"{CELL_HEIGHT}\" rx=\"3\" fill=\"{fill}\" stroke=\"#8c9aa5\"{dash}/>\
-         <text x=\"{}\" y=\"{}\">{}</text><text text-anchor=\"end\" x=\"{}\" y=\"{}\">{}</text></g>\n",
-        PADDING + 6,
-        y + 15,
-        escaped(&shortened(tray.node.as_str(), NODE_CHARS)),
-        PADDING + width - 6,
-        y + 15,
-        escaped(&label),
-    ));
+    196
 }
 
-/// Draws one line a job and gives the height reached.
-fn draw_legend(racks: &Racks, mut y: usize, body: &mut String) -> usize {
-    for (at, job) in racks.jobs.iter().enumerate() {
-        let name = if job.name.is_empty() { String::new() } else { format!(" {}", shortened(&job.name, 40)) };
-        body.push_str(&format!(
-            "<rect x=\"{MARGIN}\" y=\"{y}\" width=\"16\" height=\"16\" rx=\"3\" fill=\"{}\" stroke=\"#8c9aa5\"/>\
-             <text class=\"k\" x=\"{}\" y=\"{}\">job {}{}: {}</text>\n",
-            colour(at),
-            MARGIN + 24,
-            y + 12,
-            escaped(&job.id),
-            escaped(&name),
-            racks.sentence(at),
-        ));
-        y += LEGEND_STEP;
+/// The words of a tray for pointers and screen readers.
+fn spoken(tray: &Tray, racks: &Racks) -> String {
+    let jobs: Vec<String> = tray
+        .jobs
+        .iter()
+        .filter_map(|job| racks.jobs.get(*job))
+        .map(|job| if job.name.is_empty() { job.id.clone() } else { format!("{} {}", job.id, job.name) })
+        .collect();
+    match (tray.state, jobs.as_slice()) {
+        (State::Allocated, [_, ..]) => format!("{}: job {}", tray.node, jobs.join(", ")),
+        (State::Unknown, []) => tray.node.to_string(),
+        (state, []) => format!("{}: {}", tray.node, state.word()),
+        (state, _) => format!("{}: {}, job {}", tray.node, state.word(), jobs.join(", ")),
     }
-    y
-}
-
-fn colour(job: usize) -> &'static str {
-    COLOURS.get(job % COLOURS.len()).copied().unwrap_or("#8ecae6")
-}
-
-/// At most so many characters, the last one an ellipsis when some are left out.
-fn shortened(text: &str, chars: usize) -> String {
-    if text.chars().count() <= chars {
-        return text.to_owned();
-    }
-    text.chars().take(chars.saturating_sub(1)).chain(['…']).collect()
-}
-
-/// Text for XML; characters that XML does not allow become question marks.
-fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => safe.push('?'),
-            c => safe.push(c),
-        }
-    }
-    safe
 }
 
 #[cfg(test)]

@@ -1,50 +1,27 @@
 //! Plain tables for a terminal.
 #![forbid(unsafe_code)]
 
-use super::{Racks, Tray};
+use super::{Racks, State, Tray};
 use fabric::HostList;
 
-/// Blocks with their trays; jobs below when there are any.
+/// The blocks with their trays.
 pub fn text(racks: &Racks) -> String {
-    let mut text = blocks(racks);
-    if !racks.jobs.is_empty() {
-        text.push('\n');
-        text.push_str(&jobs(racks));
-    }
-    text
-}
-
-fn blocks(racks: &Racks) -> String {
-    let any_stale = racks.columns.iter().flat_map(|c| &c.trays).any(|tray| tray.stale);
-    let mut head = vec!["BLOCK".to_owned(), "TRAYS".into(), "FREE".into(), "NODES".into()];
+    let trays = || racks.partitions.iter().flat_map(|partition| &partition.trays);
+    let any_stale = trays().any(|tray| tray.state == State::Stale);
+    let mut head = vec!["BLOCK".to_owned(), "TRAYS".into(), "NODES".into()];
     if any_stale {
         head.push("STALE".into());
     }
     let mut rows = vec![head];
-    for column in &racks.columns {
-        let free = column.trays.iter().filter(|tray| tray.jobs.is_empty()).count();
-        let mut row = vec![
-            column.name.clone(),
-            column.trays.len().to_string(),
-            if racks.jobs.is_empty() { "-".into() } else { free.to_string() },
-            folded(&column.trays, |_| true),
-        ];
+    for partition in &racks.partitions {
+        let trays = partition.trays.as_slice();
+        let mut row = vec![partition.name.clone(), trays.len().to_string(), folded(trays, |_| true)];
         if any_stale {
-            row.push(folded(&column.trays, |tray| tray.stale));
+            row.push(folded(trays, |tray| tray.state == State::Stale));
         }
         rows.push(row);
     }
-    aligned(&rows, &[1, 2])
-}
-
-fn jobs(racks: &Racks) -> String {
-    let mut rows = vec![vec!["JOB".to_owned(), "NAME".into(), "PLACE".into(), "BLOCKS".into()]];
-    for (at, job) in racks.jobs.iter().enumerate() {
-        let blocks: Vec<String> =
-            racks.blocks_of(at).iter().map(|(name, trays)| format!("{name} ({trays})")).collect();
-        rows.push(vec![printable(&job.id), printable(&job.name), racks.sentence(at), blocks.join(", ")]);
-    }
-    aligned(&rows, &[])
+    aligned(&rows, &[1])
 }
 
 fn folded(trays: &[Tray], wanted: impl Fn(&Tray) -> bool) -> String {
@@ -52,17 +29,8 @@ fn folded(trays: &[Tray], wanted: impl Fn(&Tray) -> bool) -> String {
     if list.is_empty() { "-".into() } else { list.to_string() }
 }
 
-/// Job names are anybody's text: no control character of theirs reaches the terminal.
-fn printable(text: &str) -> String {
-    if text.is_empty() {
-        "-".into()
-    } else {
-        text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-    }
-}
-
 /// Columns two blanks apart, numbers to the right, nothing behind the last one.
-fn aligned(rows: &[Vec<String>], numbers: &[usize]) -> String {
+pub(super) fn aligned(rows: &[Vec<String>], numbers: &[usize]) -> String {
     let width = |at: usize| {
         rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
@@ -86,16 +54,12 @@ fn aligned(rows: &[Vec<String>], numbers: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn blocks_and_jobs() {
+    fn blocks_with_what_is_stale() {
         insta::assert_snapshot!(super::text(&crate::emit::tests::racks()), @r#"
-        BLOCK           TRAYS  FREE  NODES   STALE
-        nvl-aaaaaaaa-1      3     1  n[1-3]  -
-        gone                0     0  -       -
-        nvl-bbbbbbbb-1      3     1  n[4-6]  n6
-
-        JOB  NAME         PLACE                                          BLOCKS
-        7    train <a&b>  2 trays in 1 NVLink partition                  nvl-aaaaaaaa-1 (2)
-        8_1  -            4 trays in 2 NVLink partitions, 1 in no block  nvl-aaaaaaaa-1 (1), nvl-bbbbbbbb-1 (2)
+        BLOCK           TRAYS  NODES   STALE
+        nvl-aaaaaaaa-1      3  n[1-3]  -
+        gone                0  -       -
+        nvl-bbbbbbbb-1      3  n[4-6]  n6
         "#);
     }
 }

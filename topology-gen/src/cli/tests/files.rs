@@ -108,9 +108,9 @@ fn a_site_without_our_program_on_its_trays_uses_nvidia_smi() {
     ]);
     assert_eq!(run.code, 0, "{}", run.words);
     insta::assert_snapshot!(run.data, @r#"
-    BLOCK               TRAYS  FREE  NODES
-    nvl-aaaaaaaa-32766      2     -  n[1-2]
-    nvl-bbbbbbbb-32766      1     -  n3
+    BLOCK               TRAYS  NODES
+    nvl-aaaaaaaa-32766      2  n[1-2]
+    nvl-bbbbbbbb-32766      1  n3
     "#);
     assert!(run.words.contains("no reading: n4: 1 columns instead of 4"), "{}", run.words);
 }

@@ -22,7 +22,7 @@ fn help_lists_the_commands_and_exit_codes() {
       why       Tell whether a job fits now, where, and if not, why
       convert   Turn a topology.conf into a topology.yaml, or back
       tiers     Print the lines of slurm.conf and the QOS that offer the topologies of a topology.yaml to users
-      show      Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
+      show      Draw racks, trays, jobs and what still fits: in the terminal, as SVG, as a page
       help      Print this message or the help of the given subcommand(s)
     
     Options:
@@ -129,7 +129,7 @@ fn help_of_generate() {
 }
 
 #[test]
-fn help_of_probe_and_show() {
+fn help_of_probe() {
     insta::assert_snapshot!(topology_gen(&["probe", "--help"]).data, @r#"
     Read this tray's GPUs through NVML and judge them
 
@@ -140,21 +140,6 @@ fn help_of_probe_and_show() {
           --expect-gpus <N>    GPUs this tray should have; fewer are a fault
           --timeout <SECONDS>  Longest time to wait for the driver, in seconds [default: 60]
       -h, --help               Print help
-    "#);
-    insta::assert_snapshot!(topology_gen(&["show", "--help"]).data, @r#"
-    Show the blocks of a topology.yaml, and jobs on them, as a table and as SVG
-
-    Usage: topology-gen show [OPTIONS] [FILE]
-
-    Arguments:
-      [FILE]  The topology.yaml to show [default: /etc/slurm/topology.yaml]
-
-    Options:
-          --topology <NAME>  Which block topology of the file; without it the default one, else the first
-          --jobs <FILE>      Job placement as JSON, - for standard input: {"jobs":[{"id":1,"name":"a","nodes":"n[1-4]"}]}
-          --svg <FILE>       Write the picture to this file
-          --title <TEXT>     Title of the picture [default: "NVLink partitions"]
-      -h, --help             Print help
     "#);
 }
 
