@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int};
 use std::fmt;
 
+use fabric::placement::Levels;
 use fabric::sizes::BlockSizes;
 
 /// One block as written in topology.yaml.
@@ -86,9 +87,13 @@ impl RawConfig {
         BlockSizes::new(sizes).map_err(|error| error.to_string())
     }
 
-    /// Whether aggregated blocks take part in placement: always, unless `block_sizes` names the base size only.
-    pub(crate) fn has_aggregated_levels(&self) -> bool {
-        self.sizes.len() != 1
+    /// Aggregated blocks: those of `block_sizes`, else those that Slurm takes for blocks of `first` nodes, the node count of
+    /// the first block that has nodes.
+    pub(crate) fn levels(&self, first: u32) -> Levels {
+        match self.block_sizes() {
+            Ok(sizes) => Levels::new(&sizes),
+            Err(_) => Levels::by_default(first),
+        }
     }
 }
 
@@ -133,8 +138,9 @@ mod tests {
 
     #[test]
     fn only_a_single_size_keeps_aggregated_blocks_out() {
-        assert!(!RawConfig { sizes: vec![18], blocks: vec![] }.has_aggregated_levels());
-        assert!(RawConfig { sizes: vec![], blocks: vec![] }.has_aggregated_levels());
-        assert!(RawConfig { sizes: vec![18, 36], blocks: vec![] }.has_aggregated_levels());
+        let levels = |sizes: &[c_int]| RawConfig { sizes: sizes.to_vec(), blocks: vec![] }.levels(18);
+        assert!(!levels(&[18]).exist());
+        assert_eq!(levels(&[]), Levels::by_default(18));
+        assert_ne!(levels(&[18, 36]), levels(&[18, 72]));
     }
 }

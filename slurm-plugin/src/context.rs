@@ -7,6 +7,8 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
+use fabric::placement::{Rules, Span, Split};
+
 use crate::abi::layout::Layout;
 use crate::abi::{TOPO_RC_ERROR, TOPO_RC_SUCCESS, node_record_t, topology_ctx_t, topology_eval_t};
 use crate::host::eval::Eval;
@@ -108,6 +110,22 @@ impl Context {
     }
 }
 
+/// Takes the site's settings from slurm.conf.
+fn read_settings(rules: &mut Rules) {
+    for unknown in rules.read(&config::topology_param()) {
+        slurm_log!(Error, "TopologyParam={unknown}: no such setting of slurm-nvlink; it is ignored");
+    }
+    if rules.split == Split::Packed {
+        slurm_log!(Info, "nvlink_split=packed: jobs over several NVLink partitions fill one after the other");
+    }
+    if rules.span == Span::Degraded {
+        slurm_log!(
+            Info,
+            "nvlink_span=degraded: jobs may span that no NVLink partition can hold until it is mended"
+        );
+    }
+}
+
 /// Our model of the blocks; None where jobs are left to stock.
 ///
 /// # Safety
@@ -127,7 +145,8 @@ unsafe fn build_model(tctx: *mut topology_ctx_t) -> Option<Model> {
     // SAFETY: with topology.yaml a topology of this plugin has a block configuration.
     let config = unsafe { config::read(tctx.config.cast()) };
     match Model::build(&config, node::count()) {
-        Ok(model) => {
+        Ok(mut model) => {
+            read_settings(&mut model.rules);
             slurm_log!(
                 Info,
                 "topology {name}: jobs are steered into {} NVLink partitions of up to {} trays",

@@ -3,6 +3,8 @@
 
 use std::ffi::{CStr, CString};
 
+use fabric::placement::Rules;
+
 use crate::bits::{self, Neighbours};
 use crate::config::{Fault, RawConfig, words};
 use crate::host::bitmap::Bitmap;
@@ -49,8 +51,8 @@ pub(crate) struct Model {
     pub(crate) blocks: Vec<Block>,
     /// Nodes of the largest block.
     largest: u32,
-    /// Whether jobs larger than a block must heed aggregated blocks.
-    pub(crate) aggregated_levels: bool,
+    /// What the site decided: aggregated blocks and settings.
+    pub(crate) rules: Rules,
 }
 
 /// What an update of one node's block came to.
@@ -91,8 +93,9 @@ impl Model {
         }
         faults.extend(overlaps(&blocks, node_count));
         if faults.is_empty() {
-            let aggregated_levels = config.has_aggregated_levels();
-            Ok(Self { largest: largest(&blocks), blocks, aggregated_levels })
+            let first = blocks.iter().map(Block::trays).find(|&trays| trays > 0).unwrap_or(0);
+            let rules = Rules { levels: config.levels(first), ..Rules::default() };
+            Ok(Self { largest: largest(&blocks), blocks, rules })
         } else {
             Err(faults)
         }

@@ -3,22 +3,27 @@
 //!
 //! The work grows with the partitions and the nodes that are candidates, not with the cluster.
 
+mod reason;
+mod said;
 mod survey;
 
 use std::ffi::c_int;
 use std::num::NonZeroU32;
 
-use fabric::placement::{self, Candidate, Request};
+use fabric::placement::{self, Candidate, Candidates, Request};
 
 use crate::abi::layout::Layout;
 use crate::abi::{TOPO_RC_NO_FIT, TOPO_RC_SEGMENT_NO_FIT, TOPO_RC_SUCCESS};
 use crate::bits;
 use crate::host::eval::Eval;
-use crate::host::job::{Job, Odd};
-use crate::host::node::NodeTable;
+use crate::host::job::Job;
+use crate::host::log::{Level, enabled};
+use crate::host::node::{self, NodeTable};
 use crate::model::Model;
 use crate::slurm_log;
-use survey::{NodeSet, Pick, Survey};
+use reason::{Reason, digest};
+use said::Topic;
+use survey::{Health, NodeSet, Pick, Survey};
 
 /// What became of an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,86 +39,56 @@ pub(crate) fn evaluate(eval: &mut Eval<'_>, model: &Model, layout: &Layout) -> O
     let Some(job) = eval.job(layout) else {
         return Outcome::Delegated("the job's records do not look as they should");
     };
-    let request = match request(eval, model, &job) {
+    let request = match request(eval, &job) {
         Ok(request) => request,
-        Err(NotOurs::Stock(why)) => return Outcome::Delegated(why),
-        Err(NotOurs::TooFewCpus { least }) => {
-            slurm_log!(
-                Debug,
-                "JobId={} waits: its {} CPUs need {least} trays, and it may have {}",
-                job.id,
-                job.min_cpus,
-                eval.most()
-            );
-            return Outcome::Answered(eval.refuse(TOPO_RC_NO_FIT));
-        }
+        Err(why) => return Outcome::Delegated(why),
     };
     let nodes = NodeTable::new(layout.node);
     let question = Question { model, job: &job, nodes: &nodes, request: &request };
-    let partitions = question.survey(eval, eval.usable()).partitions(&request);
+    if request.trays > eval.most() {
+        let reason = Reason::TooFewCpus { cpus: job.min_cpus, least: request.trays, most: eval.most() };
+        return question.refuse(eval, reason, None);
+    }
+    let partitions = question.survey(eval, eval.usable()).partitions(&request, Health::Assumed);
     if partitions.iter().all(|p| p.free == 0) {
         return Outcome::Delegated("no usable node is in a block");
     }
-    match placement::candidates(&partitions, &request) {
-        Ok(mut candidates) if question.in_one_partition() => question.try_partitions(eval, &mut candidates),
-        Ok(mut candidates) => question.try_several(eval, &mut candidates),
-        Err(refusal) => {
-            slurm_log!(Debug, "JobId={} waits: {refusal}", job.id);
-            let rc = if request.segment.is_some() { TOPO_RC_SEGMENT_NO_FIT } else { TOPO_RC_NO_FIT };
-            Outcome::Answered(eval.refuse(rc))
+    // With all trays taken for healthy, what is placed is placed as it would be otherwise: free trays are healthy.
+    let choice = placement::candidates(&partitions, &request, &model.rules).or_else(|refusal| {
+        if !question.health_matters() {
+            return Err(refusal);
         }
+        let partitions = question.survey(eval, eval.usable()).partitions(&request, Health::AsNeeded);
+        placement::candidates(&partitions, &request, &model.rules)
+    });
+    match choice {
+        Ok(candidates) if candidates.in_one_partition() => question.try_partitions(eval, candidates),
+        Ok(candidates) => question.try_several(eval, candidates),
+        Err(refusal) => question.refuse(eval, Reason::Partitions(refusal), None),
     }
 }
 
-/// Why a job is not placed by our choice.
-enum NotOurs {
-    /// It is stock's.
-    Stock(&'static str),
-    /// No set of as many trays as it may have has the CPUs.
-    TooFewCpus {
-        /// Trays that it would need.
-        least: u32,
-    },
-}
-
-/// The job as the choice sees it.
-fn request(eval: &Eval<'_>, model: &Model, job: &Job<'_>) -> Result<Request, NotOurs> {
+/// The job as the choice sees it, with as many trays as its CPUs need, or why it is left to stock.
+fn request(eval: &Eval<'_>, job: &Job<'_>) -> Result<Request, &'static str> {
+    if job.odd.is_some() {
+        return Err("the job asks for something that only Slurm's own evaluator knows");
+    }
     let required = job.required.unwrap_or(&[]);
     if !bits::is_subset(required, eval.usable()) {
-        return Err(NotOurs::Stock("a required node is not usable"));
+        return Err("a required node is not usable");
     }
     let required = bits::count(required);
     let wanted = eval.wanted().max(required);
-    let segment = NonZeroU32::new(u32::from(job.segment)).filter(|segment| segment.get() < wanted);
-    // One segment has nothing to be consolidated with.
-    if job.odd.is_some_and(|odd| odd != Odd::Consolidate || segment.is_some()) {
-        return Err(NotOurs::Stock("the job asks for something that only Slurm's own evaluator knows"));
-    }
-    if let Some(segment) = segment {
-        if wanted % segment != 0 {
-            return Err(NotOurs::Stock("the segment size does not divide the node count"));
-        }
-        if required > 0 {
-            return Err(NotOurs::Stock("segments with required nodes"));
-        }
-    }
     if wanted == 0 || wanted > eval.most() {
-        return Err(NotOurs::Stock("the node count is out of bounds"));
+        return Err("the node count is out of bounds");
+    }
+    let segment = NonZeroU32::new(u32::from(job.segment)).filter(|segment| segment.get() < wanted);
+    if segment.is_some_and(|segment| wanted % segment != 0) {
+        return Err("the segment size does not divide the node count");
     }
     let least = trays_for_cpus(eval, job.min_cpus, wanted);
-    if least > eval.most() {
-        return Err(NotOurs::TooFewCpus { least });
-    }
-    let trays = if segment.is_some() { wanted } else { least };
-    if segment.is_none() && trays > model.largest() {
-        if required > 0 {
-            return Err(NotOurs::Stock("more than a partition, with required nodes"));
-        }
-        if model.aggregated_levels {
-            return Err(NotOurs::Stock("more than a partition, and aggregated blocks are configured"));
-        }
-    }
-    Ok(Request { trays, segment, spread: job.spread, required })
+    let trays = if segment.is_some() && least <= eval.most() { wanted } else { least };
+    Ok(Request { trays, segment, spread: job.spread, consolidate: job.consolidate, required })
 }
 
 /// How many trays the job's CPUs need at least: `wanted`, unless all usable nodes are too small for that.
@@ -137,17 +112,26 @@ struct Question<'q> {
     request: &'q Request,
 }
 
-impl<'q> Question<'q> {
-    fn in_one_partition(&self) -> bool {
-        self.request.segment.is_none() && self.request.trays <= self.model.largest()
-    }
+/// A way to try: how many nodes of which partitions, which of them first, and out of which nodes if not all usable ones.
+type Way<'w> = (Candidate, Pick, Option<&'w [u64]>);
 
+impl<'q> Question<'q> {
     fn survey<'s>(&'s self, eval: &'s Eval<'s>, usable: &'s [u64]) -> Survey<'s> {
         Survey { eval, model: self.model, job: self.job, nodes: self.nodes, usable }
     }
 
+    /// Whether trays that are drained or down have a part in where the job may lie.
+    fn health_matters(&self) -> bool {
+        let larger = self.request.trays > self.model.largest();
+        let degraded = self.model.rules.span == placement::Span::Degraded;
+        match self.request.segment {
+            Some(_) => self.request.consolidate,
+            None => larger || degraded,
+        }
+    }
+
     /// Tries one partition after the other. The code of the first failure is the one that the user sees.
-    fn try_partitions(&self, eval: &mut Eval<'_>, candidates: &mut placement::Candidates) -> Outcome {
+    fn try_partitions(&self, eval: &mut Eval<'_>, candidates: Candidates) -> Outcome {
         let mut first_failure = None;
         let mut chosen = NodeSet::new();
         for candidate in candidates {
@@ -159,7 +143,7 @@ impl<'q> Question<'q> {
             survey.all_of(partition, &mut chosen);
             let rc = eval.try_on(&chosen);
             if rc == TOPO_RC_SUCCESS {
-                self.log_placed(&candidate);
+                self.log_placed(eval, &candidate, &chosen);
                 return Outcome::Answered(rc);
             }
             first_failure.get_or_insert(rc);
@@ -168,53 +152,49 @@ impl<'q> Question<'q> {
             return Outcome::Delegated("the chosen nodes lack cores or GRES");
         }
         // Cores or GRES are short in every partition: waiting is right, spanning would not be.
-        slurm_log!(
-            Debug,
-            "JobId={} waits: its CPUs or GRES are short in every NVLink partition",
-            self.job.id
-        );
-        Outcome::Answered(eval.refuse(first_failure.unwrap_or(TOPO_RC_NO_FIT)))
+        self.refuse(eval, Reason::ShortEverywhere, first_failure)
     }
 
-    /// Tries the best set over several partitions. Where CPUs may be short, also the richest trays of the same
+    /// Tries the best sets over several partitions. Where CPUs may be short, also the richest trays of the same
     /// partitions, the best set of trays that have the share of each, and at last the segments with most CPUs.
-    fn try_several(&self, eval: &mut Eval<'_>, candidates: &mut placement::Candidates) -> Outcome {
+    fn try_several(&self, eval: &mut Eval<'_>, candidates: Candidates) -> Outcome {
         let mut chosen = NodeSet::new();
-        let mut ways: Vec<(Candidate, Pick, Option<Vec<u64>>)> =
-            candidates.map(|best| (best, Pick::Lightest, None)).collect();
+        let mut ways: Vec<Way<'_>> = candidates.map(|way| (way, Pick::Lightest, None)).collect();
         let cpus_matter = self.job.min_cpus > self.request.trays;
+        let rich = if cpus_matter { self.with_share_of_cpus(eval) } else { Vec::new() };
         if cpus_matter {
-            ways.extend(ways.first().map(|(best, _, _)| (best.clone(), Pick::Richest, None)));
-            let rich = self.with_share_of_cpus(eval);
-            let partitions = self.survey(eval, &rich).partitions(self.request);
-            if let Some(best) =
-                placement::candidates(&partitions, self.request).ok().and_then(|mut c| c.next())
-            {
-                ways.push((best, Pick::Lightest, Some(rich)));
-            }
-            ways.sort_by_key(|(candidate, _, _)| candidate.shares.len());
+            ways.extend(ways.first().map(|(best, ..)| (best.clone(), Pick::Richest, None)));
+            let health = if self.health_matters() { Health::AsNeeded } else { Health::Assumed };
+            let partitions = self.survey(eval, &rich).partitions(self.request, health);
+            let best = placement::candidates(&partitions, self.request, &self.model.rules);
+            ways.extend(
+                best.ok().and_then(|mut ways| ways.next()).map(|way| (way, Pick::Lightest, Some(&rich[..]))),
+            );
+            ways.sort_by_key(|(candidate, ..)| candidate.shares.len());
         }
         for (candidate, pick, usable) in &ways {
-            let usable = usable.as_deref().unwrap_or(eval.usable());
-            self.survey(eval, usable).some_of(candidate, *pick, &mut chosen);
+            self.survey(eval, usable.unwrap_or(eval.usable())).some_of(candidate, *pick, &mut chosen);
             let rc = eval.try_on(&chosen);
             if rc == TOPO_RC_SUCCESS {
-                self.log_placed(candidate);
+                self.log_placed(eval, candidate, &chosen);
                 return Outcome::Answered(rc);
             }
         }
         match self.request.segment {
-            Some(segment) if cpus_matter => self.try_richest(eval, segment),
+            Some(segment) if cpus_matter && !self.request.consolidate && self.request.required == 0 => {
+                self.try_richest(eval, segment)
+            }
             _ => Outcome::Delegated("the chosen nodes lack cores or GRES"),
         }
     }
 
-    /// The usable nodes that have an even share of the job's CPUs.
+    /// The usable nodes that have an even share of the job's CPUs, and those that it names.
     fn with_share_of_cpus(&self, eval: &Eval<'_>) -> Vec<u64> {
         let share = self.job.min_cpus.div_ceil(self.request.trays.max(1));
         let mut rich = vec![0; eval.usable().len()];
-        for node in bits::ones(eval.usable()).filter(|&node| u32::from(eval.cpus(node)) >= share) {
-            bits::put(&mut rich, node, true);
+        let named = |node| self.job.required.is_some_and(|required| bits::contains(required, node));
+        for node in bits::ones(eval.usable()) {
+            bits::put(&mut rich, node, u32::from(eval.cpus(node)) >= share || named(node));
         }
         rich
     }
@@ -224,13 +204,8 @@ impl<'q> Question<'q> {
         let mut chosen = NodeSet::new();
         let cpus = self.survey(eval, eval.usable()).richest_segments(self.request, segment, &mut chosen);
         if cpus < u64::from(self.job.min_cpus) && eval.most() == self.request.trays {
-            slurm_log!(
-                Debug,
-                "JobId={} waits: the best segments of {segment} trays have {cpus} CPUs, it needs {}",
-                self.job.id,
-                self.job.min_cpus
-            );
-            return Outcome::Answered(eval.refuse(TOPO_RC_SEGMENT_NO_FIT));
+            let reason = Reason::PoorSegments { cpus: self.job.min_cpus, best: cpus };
+            return self.refuse(eval, reason, None);
         }
         let rc = eval.try_on(&chosen);
         if rc == TOPO_RC_SUCCESS {
@@ -240,8 +215,60 @@ impl<'q> Question<'q> {
         Outcome::Delegated("the chosen nodes lack cores or GRES")
     }
 
-    fn log_placed(&self, candidate: &Candidate) {
-        slurm_log!(Debug, "JobId={} fits {}", self.job.id, describe(self.model, candidate));
+    /// Refuses with a code of Slurm, by default the one for this kind of job, and says why.
+    fn refuse(&self, eval: &mut Eval<'_>, reason: Reason, rc: Option<c_int>) -> Outcome {
+        self.log_waits(eval, reason);
+        let usual = if self.request.segment.is_some() { TOPO_RC_SEGMENT_NO_FIT } else { TOPO_RC_NO_FIT };
+        Outcome::Answered(eval.refuse(rc.unwrap_or(usual)))
+    }
+
+    /// Says once, and again when the reason changes, why a job waits. What the backfill scheduler finds out about later
+    /// times is not said, and what Slurm evaluates for a reservation, which has no job id, neither.
+    fn log_waits(&self, eval: &Eval<'_>, reason: Reason) {
+        let id = self.job.id;
+        let now = || node::idle().is_some_and(|idle| bits::is_subset(eval.usable(), idle));
+        if id == 0 || !enabled(Level::Info) || self.job.backfill_test && !now() {
+            return;
+        }
+        if !said::is_due(id, Topic::Waits, reason.identity()) {
+            return;
+        }
+        let mut reason = reason;
+        let mut outlook = None;
+        if let Reason::Partitions(_) = reason {
+            let partitions = self.survey(eval, eval.usable()).partitions(self.request, Health::Read);
+            if let Err(refusal) = placement::candidates(&partitions, self.request, &self.model.rules) {
+                reason = Reason::Partitions(refusal);
+                outlook = Some(placement::outlook(&partitions, self.request, &self.model.rules));
+            }
+        }
+        if said::is_news(id, Topic::Waits, digest(&(reason.identity(), outlook))) {
+            slurm_log!(Info, "JobId={id} waits: {reason}");
+        }
+    }
+
+    /// Says once over which partitions a job lies that lies over several. A placement on trays that others still use is a
+    /// test of Slurm, or on shared trays the first of several passes, and is not spoken of.
+    fn log_placed(&self, eval: &Eval<'_>, candidate: &Candidate, chosen: &[usize]) {
+        let id = self.job.id;
+        slurm_log!(Debug, "JobId={id} fits {}", describe(self.model, candidate));
+        let count = candidate.shares.len();
+        let spans = count > 1 && id != 0 && !self.job.backfill_test && enabled(Level::Info);
+        if !spans || !said::is_due(id, Topic::Spans, 0) {
+            return;
+        }
+        let idle = node::idle().unwrap_or(&[]);
+        if chosen.iter().any(|&node| !bits::contains(idle, node) && eval.offers_all_cores(node)) {
+            return;
+        }
+        let shares: Vec<(usize, u32)> = candidate.shares.iter().map(|s| (s.partition, s.trays)).collect();
+        if said::is_news(id, Topic::Spans, digest(&shares)) {
+            slurm_log!(
+                Info,
+                "JobId={id} spans {count} NVLink partitions: {}",
+                describe(self.model, candidate)
+            );
+        }
     }
 }
 
@@ -253,5 +280,5 @@ fn describe(model: &Model, candidate: &Candidate) -> String {
             format!("{} trays of block {}", share.trays, model.blocks[share.partition].name.to_string_lossy())
         })
         .collect();
-    shares.join(" and ")
+    shares.join(", ")
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-use fabric::placement::{Candidate, Partition, Request, candidates};
+use fabric::placement::{Candidate, Partition, Request, Rules, candidates};
 use fabric::topology::BlockTopology;
 use fabric::{HostList, NodeName};
 
@@ -127,9 +127,11 @@ fn place(question: &Question, topology: &BlockTopology, site: &Site, how: As) ->
         trays: question.nodes,
         segment: question.segment,
         spread: question.spread,
+        consolidate: false,
         required: count(question.required.len()),
     };
-    let found = candidates(&partitions, &request).map_err(|refusal| refusal.to_string())?;
+    let found =
+        candidates(&partitions, &request, &Rules::default()).map_err(|refusal| refusal.to_string())?;
     let Some(Candidate { shares }) = found.into_iter().next() else {
         return Err("no choice of blocks fits".to_owned());
     };

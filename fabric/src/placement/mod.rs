@@ -5,27 +5,39 @@
 //! list of [`Candidate`]s or a [`Refusal`] that says in one sentence why there is none:
 //!
 //! ```text
-//! partitions + request ── candidates() ──> [best, next best, ...]  or  Refusal
+//! partitions + request + rules ── candidates() ──> [best, next best, ...]  or  Refusal
 //! ```
 //!
 //! Nothing here knows Slurm, nodes or bitmaps; turning shares into trays is the caller's part. The policy:
 //!
-//! 1. A job without segments that fits a partition by the partition's *full* size lies in one partition.
+//! 1. A job without segments that fits a partition by the partition's *full* size lies in one partition
+//!    ([`Span::Degraded`]: unless no partition has so many healthy trays).
 //! 2. A larger job takes the fewest partitions that the *healthy* trays allow, split evenly where that needs no
-//!    more of them.
+//!    more of them. With aggregated blocks it lies in one of the smallest that can hold it, if one can.
 //! 3. A segment never leaves its partition; a job in segments takes as few partitions as the free trays allow.
-//! 4. Among equals the least damage to whole free partitions wins (best fit), then the lowest position.
+//!    Consolidated segments lie in one of the smallest aggregated blocks that can hold them, if one can.
+//! 4. Trays that the job names are in every candidate.
+//! 5. Among equals low weights win, then the least damage to whole free partitions (best fit), then the lowest
+//!    position.
 
 mod refusal;
+mod rules;
 mod segments;
 mod single;
 mod spanning;
+mod split;
 #[cfg(test)]
 mod tests;
 
 use std::num::NonZeroU32;
+use std::ops::Range;
+use std::vec;
 
 pub use refusal::Refusal;
+pub use rules::{Levels, Rules, Span, Split};
+
+/// The most candidates over several partitions that are worth trying.
+const WAYS_MAX: usize = 8;
 
 /// One NVLink partition as the choice sees it. All numbers are counts of trays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +63,8 @@ pub struct Request {
     pub segment: Option<NonZeroU32>,
     /// `--spread-segments`: no two segments in one partition.
     pub spread: bool,
+    /// `--consolidate-segments`: all segments in one aggregated block.
+    pub consolidate: bool,
     /// Trays that the job names (`-w`), in all partitions together and outside of them.
     pub required: u32,
 }
@@ -71,6 +85,13 @@ pub struct Candidate {
     pub shares: Vec<Share>,
 }
 
+impl Request {
+    /// The segment size, when the job has more than one segment.
+    fn segments(&self) -> Option<u32> {
+        self.segment.map(NonZeroU32::get).filter(|&segment| segment < self.trays)
+    }
+}
+
 impl Candidate {
     /// The partition that holds the whole job, if one does.
     pub fn only_partition(&self) -> Option<usize> {
@@ -89,8 +110,15 @@ pub struct Candidates(Ways);
 enum Ways {
     /// The whole job in one of these.
     One(single::Fitting),
-    /// Over several; None once it was given.
-    Several(Option<Candidate>),
+    /// Over several.
+    Several(vec::IntoIter<Candidate>),
+}
+
+impl Candidates {
+    /// Whether each of them is one partition because the job must lie in one.
+    pub fn in_one_partition(&self) -> bool {
+        matches!(self.0, Ways::One(_))
+    }
 }
 
 impl Iterator for Candidates {
@@ -99,7 +127,7 @@ impl Iterator for Candidates {
     fn next(&mut self) -> Option<Candidate> {
         match &mut self.0 {
             Ways::One(fitting) => fitting.next(),
-            Ways::Several(candidate) => candidate.take(),
+            Ways::Several(candidates) => candidates.next(),
         }
     }
 }
@@ -107,22 +135,57 @@ impl Iterator for Candidates {
 /// All ways worth trying, best first.
 ///
 /// There is at least one. A job that must lie in one partition gets one candidate for each partition that can
-/// hold it; a job over several partitions gets the best one only.
+/// hold it; a job over several partitions gets the best one of each group of partitions in which it may lie.
 ///
 /// # Errors
 /// A [`Refusal`] when the policy allows no placement now.
-pub fn candidates(partitions: &[Partition], request: &Request) -> Result<Candidates, Refusal> {
-    let largest = partitions.iter().map(|p| p.trays).max().unwrap_or(0);
-    match request.segment {
-        Some(segment) if segment.get() < request.trays => {
-            segments::candidate(partitions, request, segment.get(), largest)
-        }
-        _ if request.trays <= largest => {
-            return single::candidates(partitions, request).map(|fitting| Candidates(Ways::One(fitting)));
-        }
-        _ => spanning::candidate(partitions, request),
+pub fn candidates(partitions: &[Partition], request: &Request, rules: &Rules) -> Result<Candidates, Refusal> {
+    let ways = if let Some(segment) = request.segments() {
+        segments::candidates(partitions, request, rules, segment)?
+    } else if must_lie_in_one(partitions, request, rules) {
+        return single::candidates(partitions, request).map(|fitting| Candidates(Ways::One(fitting)));
+    } else {
+        spanning::candidates(partitions, request, rules)?
+    };
+    Ok(Candidates(Ways::Several(ways.into_iter())))
+}
+
+/// Whether a job without segments must lie in one partition.
+fn must_lie_in_one(partitions: &[Partition], request: &Request, rules: &Rules) -> bool {
+    let fits_by = |trays: fn(&Partition) -> u32| partitions.iter().any(|p| trays(p) >= request.trays);
+    fits_by(|p| p.trays) && (rules.span == Span::Larger || fits_by(|p| p.healthy.max(p.free)))
+}
+
+/// When a job that is refused now could be placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outlook {
+    /// When jobs have ended.
+    Later,
+    /// When drained trays are back, too.
+    WhenMended,
+    /// Not with these partitions.
+    Never,
+}
+
+/// When a job that is refused now could be placed, by the trays alone.
+pub fn outlook(partitions: &[Partition], request: &Request, rules: &Rules) -> Outlook {
+    let with = |free: fn(&Partition) -> u32| -> bool {
+        let freed: Vec<Partition> = partitions.iter().map(|p| Partition { free: free(p), ..*p }).collect();
+        candidates(&freed, request, rules).is_ok()
+    };
+    if with(|p| p.healthy.max(p.free)) {
+        Outlook::Later
+    } else if with(|p| p.trays) {
+        Outlook::WhenMended
+    } else {
+        Outlook::Never
     }
-    .map(|candidate| Candidates(Ways::Several(Some(candidate))))
+}
+
+/// The partitions in aligned groups of `size`; at least one group.
+fn groups(partitions: &[Partition], size: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let count = partitions.len();
+    (0..count.max(1)).step_by(size.max(1)).map(move |first| first..first.saturating_add(size).min(count))
 }
 
 /// Puts shares of the same partition together and orders them by position.

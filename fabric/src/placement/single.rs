@@ -23,7 +23,7 @@ impl Iterator for Fitting {
     }
 }
 
-/// One candidate per partition that can hold the job.
+/// One candidate for each partition that can hold the job.
 pub(super) fn candidates(partitions: &[Partition], request: &Request) -> Result<Fitting, Refusal> {
     if request.required > 0 && !partitions.iter().any(|p| p.required == request.required) {
         return Err(Refusal::RequiredTraysApart { required: request.required });
@@ -41,10 +41,15 @@ pub(super) fn candidates(partitions: &[Partition], request: &Request) -> Result<
 }
 
 fn refusal(partitions: &[Partition], request: &Request) -> Refusal {
-    let best = partitions.iter().filter(|p| p.required == request.required).max_by_key(|p| p.free);
+    let unhealthy = |p: &Partition| p.trays - p.healthy.min(p.trays);
+    // Of equal ones the one with most drained trays: about those somebody can do something.
+    let best = partitions
+        .iter()
+        .filter(|p| p.required == request.required)
+        .min_by_key(|p| (p.trays < request.trays, Reverse((p.free, unhealthy(p)))));
     Refusal::NoPartitionFree {
         wanted: request.trays,
         best_free: best.map_or(0, |p| p.free),
-        best_unhealthy: best.map_or(0, |p| p.trays - p.healthy),
+        best_unhealthy: best.map_or(0, unhealthy),
     }
 }

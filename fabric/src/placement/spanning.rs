@@ -1,72 +1,118 @@
 #![forbid(unsafe_code)]
-//! Jobs that are larger than every partition.
+//! Jobs over several partitions: those that are larger than every one, and those that a site lets span.
 
-use super::{Candidate, Partition, Refusal, Request, Share, merge};
+use std::cmp::Reverse;
+use std::ops::Range;
 
-/// The best way over the fewest partitions that the healthy trays allow.
-pub(super) fn candidate(partitions: &[Partition], request: &Request) -> Result<Candidate, Refusal> {
-    let count = fewest(partitions, request.trays);
-    let mut by_free: Vec<usize> = (0..partitions.len()).filter(|&i| partitions[i].free > 0).collect();
-    by_free.sort_by_key(|&i| (std::cmp::Reverse(partitions[i].free), i));
+use super::split::divide;
+use super::{Candidate, Partition, Refusal, Request, Rules, Split, WAYS_MAX, groups, merge};
 
-    let best_free = by_free.iter().take(count).map(|&i| partitions[i].free).sum();
-    if best_free < request.trays {
-        return Err(Refusal::TooFewFreeToSpan {
-            wanted: request.trays,
-            partitions: u32::try_from(count).unwrap_or(u32::MAX),
-            best_free,
+/// The best way in each group that can hold the job: in the smallest aggregated blocks that can, over the fewest
+/// partitions that the healthy trays allow.
+pub(super) fn candidates(
+    partitions: &[Partition],
+    request: &Request,
+    rules: &Rules,
+) -> Result<Vec<Candidate>, Refusal> {
+    let required: u32 = partitions.iter().map(|p| p.required).sum();
+    if required != request.required {
+        return Err(Refusal::RequiredTraysOutside { required: request.required });
+    }
+    let blocks = rules.levels.base_blocks(request.trays);
+    for size in rules.levels.for_blocks(blocks) {
+        let fewest =
+            groups(partitions, size).filter_map(|group| fewest(&partitions[group], request.trays)).min();
+        if let Some(count) = fewest {
+            return in_groups(partitions, request, rules, size, count);
+        }
+    }
+    // The healthy trays never hold it.
+    in_groups(partitions, request, rules, usize::MAX, partitions.len())
+}
+
+/// The ways in groups of one size, over `count` partitions: first groups that allow even shares where these are wanted,
+/// then those of the lowest weight, then those with fewest free trays.
+fn in_groups(
+    partitions: &[Partition],
+    request: &Request,
+    rules: &Rules,
+    size: usize,
+    count: usize,
+) -> Result<Vec<Candidate>, Refusal> {
+    let mut found = Vec::new();
+    let (mut best_free, mut apart) = (0, true);
+    let allowed = u32::try_from(count).unwrap_or(u32::MAX);
+    for group in groups(partitions, size) {
+        let members = &partitions[group.clone()];
+        if members.iter().map(|p| p.required).sum::<u32>() != request.required {
+            continue;
+        }
+        apart = false;
+        let holders = members.iter().filter(|p| p.required > 0).count();
+        if holders > count {
+            let partitions = u32::try_from(holders).unwrap_or(u32::MAX);
+            return Err(Refusal::RequiredTraysScattered { required: request.required, partitions, allowed });
+        }
+        let chosen = choose(partitions, group.clone(), request.trays, count);
+        let free = chosen.iter().map(|&i| partitions[i].free).sum();
+        best_free = best_free.max(free);
+        if free >= request.trays {
+            let share = even_share(request.trays, count);
+            let uneven = rules.split == Split::Even && chosen.iter().any(|&i| partitions[i].free < share);
+            let weight = members.iter().map(|p| p.weight).min();
+            let free: u32 = members.iter().map(|p| p.free).sum();
+            found.push(((uneven, weight, free, group.start), group, chosen));
+        }
+    }
+    if !found.is_empty() {
+        found.sort_by_key(|&(rank, ..)| rank);
+        found.truncate(WAYS_MAX);
+        let ways = found.into_iter().map(|(_, group, chosen)| {
+            // A packed job takes the largest first, which need not be the best fit for even shares.
+            let chosen = if rules.split == Split::Packed { group.collect() } else { chosen };
+            merge(divide(rules.split, partitions, &chosen, request.trays))
         });
-    }
-    Ok(even_split(partitions, &by_free, count, request.trays))
-}
-
-/// The fewest partitions whose healthy trays hold the job; where the healthy ones never do, the fewest by free trays.
-fn fewest(partitions: &[Partition], trays: u32) -> usize {
-    let mut healthy: Vec<u32> = partitions.iter().map(|p| p.healthy.max(p.free)).collect();
-    healthy.sort_unstable_by_key(|&n| std::cmp::Reverse(n));
-    smallest_prefix(healthy.into_iter(), trays).unwrap_or(partitions.len())
-}
-
-/// How many leading items reach `goal` in sum.
-fn smallest_prefix(items: impl Iterator<Item = u32>, goal: u32) -> Option<usize> {
-    let mut sum = 0u32;
-    for (index, item) in items.enumerate() {
-        sum = sum.saturating_add(item);
-        if sum >= goal {
-            return Some(index + 1);
-        }
-    }
-    None
-}
-
-/// Splits the job over `count` partitions as evenly as their free trays allow.
-///
-/// With enough partitions that can carry an even share, the fullest of those are taken (best fit); otherwise the
-/// ones with most free trays.
-fn even_split(partitions: &[Partition], by_free: &[usize], count: usize, trays: u32) -> Candidate {
-    let share = trays.div_ceil(u32::try_from(count).unwrap_or(u32::MAX));
-    let able: Vec<usize> = by_free.iter().copied().filter(|&i| partitions[i].free >= share).collect();
-    let mut chosen: Vec<usize> = if able.len() >= count {
-        let mut best_fit = able;
-        best_fit.sort_by_key(|&i| (partitions[i].free, i));
-        best_fit.truncate(count);
-        best_fit
+        Ok(ways.collect())
+    } else if apart {
+        Err(Refusal::RequiredTraysApart { required: request.required })
     } else {
-        by_free.iter().copied().take(count).collect()
-    };
-
-    // The smallest partition first: what it cannot carry falls to the larger ones.
-    chosen.sort_by_key(|&i| (partitions[i].free, i));
-    let mut left = trays;
-    let mut shares = Vec::with_capacity(chosen.len());
-    for (position, &partition) in chosen.iter().enumerate() {
-        let partitions_left = u32::try_from(chosen.len() - position).unwrap_or(u32::MAX);
-        let take = left.div_ceil(partitions_left).min(partitions[partition].free);
-        left -= take;
-        if take > 0 {
-            shares.push(Share { partition, trays: take });
-        }
+        let within = u32::try_from(size).ok().filter(|_| size < partitions.len());
+        Err(Refusal::TooFewFreeToSpan { wanted: request.trays, partitions: allowed, within, best_free })
     }
-    debug_assert_eq!(left, 0, "the chosen partitions hold the job");
-    merge(shares)
+}
+
+/// The `count` partitions of a group to use: those with required trays, and of the others, when enough can carry an even
+/// share, the lightest and then the fullest of those (best fit), otherwise the ones with most free trays.
+fn choose(partitions: &[Partition], group: Range<usize>, trays: u32, count: usize) -> Vec<usize> {
+    let (mut chosen, mut others): (Vec<usize>, Vec<usize>) =
+        group.filter(|&i| partitions[i].free > 0).partition(|&i| partitions[i].required > 0);
+    let missing = count.saturating_sub(chosen.len());
+    let share = even_share(trays, count);
+    let able = |&i: &usize| partitions[i].free >= share;
+    if chosen.iter().all(able) && others.iter().filter(|&i| able(i)).count() >= missing {
+        others.retain(able);
+        others.sort_unstable_by_key(|&i| (partitions[i].weight, partitions[i].free, i));
+    } else {
+        others.sort_unstable_by_key(|&i| (Reverse(partitions[i].free), partitions[i].weight, i));
+    }
+    others.truncate(missing);
+    chosen.extend(others);
+    chosen
+}
+
+/// Trays of each of `count` partitions when all give as many, rounded up.
+fn even_share(trays: u32, count: usize) -> u32 {
+    trays.div_ceil(u32::try_from(count).unwrap_or(u32::MAX).max(1))
+}
+
+/// The fewest of these partitions whose healthy trays hold the job; None when all do not.
+fn fewest(partitions: &[Partition], trays: u32) -> Option<usize> {
+    let mut healthy: Vec<u32> = partitions.iter().map(|p| p.healthy.max(p.free)).collect();
+    healthy.sort_unstable_by_key(|&trays| Reverse(trays));
+    let mut sum = 0u32;
+    let reaches = |&trays_here: &u32| {
+        sum = sum.saturating_add(trays_here);
+        sum >= trays
+    };
+    healthy.iter().position(reaches).map(|last| last + 1)
 }

@@ -1,10 +1,12 @@
 //! Exhaustive for small shapes, then random ones, then the sentences.
 
+mod groups;
+
 use super::*;
 use proptest::prelude::*;
 
 fn candidates(partitions: &[Partition], request: &Request) -> Result<Vec<Candidate>, Refusal> {
-    super::candidates(partitions, request).map(Iterator::collect)
+    super::candidates(partitions, request, &Rules::default()).map(Iterator::collect)
 }
 
 fn partition(trays: u32, healthy: u32, free: u32) -> Partition {
@@ -12,7 +14,7 @@ fn partition(trays: u32, healthy: u32, free: u32) -> Partition {
 }
 
 fn job(trays: u32) -> Request {
-    Request { trays, segment: None, spread: false, required: 0 }
+    Request { trays, segment: None, spread: false, consolidate: false, required: 0 }
 }
 
 fn in_segments(trays: u32, segment: u32) -> Request {
@@ -209,7 +211,7 @@ fn required_trays_fix_the_partition() {
     let half = Partition { required: 1, ..partition(18, 18, 18) };
     assert_eq!(
         candidates(&[half, half], &request).unwrap_err().to_string(),
-        "the 2 required trays are not in one NVLink partition, though the job fits one"
+        "the 2 required trays are not in one NVLink partition or aggregated block, as a job of this size must be"
     );
 }
 
@@ -239,7 +241,7 @@ proptest! {
         trays in 1u32..400, segment in 0u32..40, spread in any::<bool>(),
     ) {
         let trays = if segment > 0 { trays.div_ceil(segment) * segment } else { trays };
-        let request = Request { trays, segment: NonZeroU32::new(segment), spread, required: 0 };
+        let request = Request { spread, ..in_segments(trays, segment) };
         if let Ok(found) = candidates(&partitions, &request) {
             assert_sound(&partitions, &request, &found);
         }

@@ -35,6 +35,11 @@ fn address_of(name: &'static CStr) -> Result<*mut c_void, MissingSymbol> {
     if address.is_null() { Err(MissingSymbol(name)) } else { Ok(address) }
 }
 
+/// As [`address_of`], for a name that only slurmctld has.
+pub(super) fn address_in_slurmctld(name: &'static CStr) -> Option<*mut c_void> {
+    address_of(name).ok()
+}
+
 macro_rules! api {
     (
         functions { $( $field:ident = $name:literal : fn($($arg:ty),* $(, @$dots:tt)?) $(-> $ret:ty)? ; )* }
@@ -91,6 +96,7 @@ api! {
     data {
         node_record_table = c"node_record_table_ptr": *mut *mut node_record_t;
         node_record_count = c"node_record_count": c_int;
+        slurm_conf = c"slurm_conf": c_void;
     }
 }
 

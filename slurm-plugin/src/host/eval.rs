@@ -80,6 +80,20 @@ impl<'a> Eval<'a> {
         unsafe { resources.as_ref() }.map_or(0, |resources| resources.avail_cpus)
     }
 
+    /// Whether all cores of a usable node are offered to the job.
+    pub(crate) fn offers_all_cores(&self, index: usize) -> bool {
+        if !bits::contains(&self.usable, index) {
+            return false;
+        }
+        // SAFETY: the array has an entry for each node.
+        let cores = unsafe { self.eval.avail_core.wrapping_add(index).read() };
+        // SAFETY: each entry is NULL or the bitmap of the node's cores.
+        let size = unsafe { bitmap::size(cores) };
+        // SAFETY: as above.
+        let cores = unsafe { bitmap::words(cores) };
+        size.zip(cores).is_some_and(|(size, cores)| bits::count(cores) as usize == size)
+    }
+
     /// Ends the evaluation with a refusal.
     pub(crate) fn refuse(&mut self, rc: c_int) -> c_int {
         self.eval.eval_action = EVAL_ACTION_BREAK.cast_signed();

@@ -9,6 +9,7 @@ use crate::abi::layout::Layout;
 use crate::abi::{DETAILS_MAGIC_VALUE, JOB_MAGIC_VALUE, bitstr_t, job_record_t};
 
 /// Bits of `job_record_t.bit_flags`, equal in 25.11 to 26.11 (`slurm/slurm.h`).
+const BACKFILL_TEST: u64 = 1 << 3;
 const SPREAD_JOB: u64 = 1 << 8;
 const SPREAD_SEGMENTS: u64 = 1 << 43;
 const CONSOLIDATE_SEGMENTS: u64 = 1 << 44;
@@ -22,8 +23,6 @@ pub(crate) enum Odd {
     OtherOrder,
     /// Hierarchical resources may be bound to blocks.
     HierarchicalResources,
-    /// `--consolidate-segments` is about aggregated blocks.
-    Consolidate,
     /// One IMEX channel per segment: stock records the segments.
     ChannelPerSegment,
 }
@@ -39,6 +38,10 @@ pub(crate) struct Job<'a> {
     pub(crate) segment: u16,
     /// `--spread-segments`.
     pub(crate) spread: bool,
+    /// `--consolidate-segments`.
+    pub(crate) consolidate: bool,
+    /// The backfill scheduler asks when the job could run, not only whether it can now.
+    pub(crate) backfill_test: bool,
     /// Nodes that the job names, as words of a node bitmap.
     pub(crate) required: Option<&'a [u64]>,
     /// Why the job is left to stock, if it is.
@@ -90,14 +93,21 @@ impl Job<'_> {
             Some(Odd::OtherOrder)
         } else if !hres.is_null() {
             Some(Odd::HierarchicalResources)
-        } else if flags & CONSOLIDATE_SEGMENTS != 0 && segment != 0 {
-            Some(Odd::Consolidate)
         } else if network.is_some_and(|text| text.to_string_lossy().contains("unique-channel-per-segment")) {
             Some(Odd::ChannelPerSegment)
         } else {
             None
         };
-        Some(Self { id, min_cpus, segment, spread: flags & SPREAD_SEGMENTS != 0, required, odd })
+        Some(Self {
+            id,
+            min_cpus,
+            segment,
+            spread: flags & SPREAD_SEGMENTS != 0,
+            consolidate: flags & CONSOLIDATE_SEGMENTS != 0,
+            backfill_test: flags & BACKFILL_TEST != 0,
+            required,
+            odd,
+        })
     }
 }
 
@@ -205,12 +215,13 @@ mod tests {
         assert_eq!(odd(&|r| r.job(8, &SPREAD_JOB.to_ne_bytes())), Some(Odd::OtherOrder));
         assert_eq!(odd(&|r| r.job(24, &[1; 8])), Some(Odd::HierarchicalResources));
         assert_eq!(odd(&|r| r.job(40, &(text.as_ptr() as u64).to_ne_bytes())), Some(Odd::ChannelPerSegment));
-        let consolidate = CONSOLIDATE_SEGMENTS.to_ne_bytes();
-        assert_eq!(odd(&|r| r.job(8, &consolidate)), None, "without segments the flag means nothing");
-        let with_segments = |r: &mut Records| {
-            r.job(8, &consolidate);
-            r.details(32, &4u16.to_ne_bytes());
-        };
-        assert_eq!(odd(&with_segments), Some(Odd::Consolidate));
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let mut records = Records::new();
+        records.job(8, &(CONSOLIDATE_SEGMENTS | BACKFILL_TEST).to_ne_bytes());
+        let job = records.read().unwrap();
+        assert!(job.consolidate && job.backfill_test && !job.spread && job.odd.is_none());
     }
 }

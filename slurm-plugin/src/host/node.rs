@@ -2,10 +2,10 @@
 
 use std::slice;
 
-use super::api::api;
-use super::record;
+use super::api::{address_in_slurmctld, api};
+use super::{bitmap, record};
 use crate::abi::layout::NodeLayout;
-use crate::abi::{NODE_MAGIC_VALUE, node_record_t};
+use crate::abi::{NODE_MAGIC_VALUE, bitstr_t, node_record_t};
 
 /// Base states and flags of a node that can run no job (`slurm/slurm.h`, 26.05.5).
 const STATE_BASE: u32 = 0xf;
@@ -21,6 +21,15 @@ pub(crate) fn count() -> usize {
     // SAFETY: Slurm's own variable; Slurm holds its node lock while it calls the plugin.
     let count = unsafe { *api().node_record_count };
     usize::try_from(count).unwrap_or(0)
+}
+
+/// The nodes that run nothing now, as words of a node bitmap, for the length of one entry point; None outside slurmctld.
+pub(crate) fn idle<'a>() -> Option<&'a [u64]> {
+    let place = address_in_slurmctld(c"idle_node_bitmap")?.cast::<*const bitstr_t>();
+    // SAFETY: slurmctld's own variable of this type; it holds its node lock while it calls the plugin.
+    let idle = unsafe { place.read() };
+    // SAFETY: NULL, or a live bitmap that nobody changes while the lock is held.
+    unsafe { bitmap::words(idle) }
 }
 
 /// The node table for the length of one entry point.

@@ -6,9 +6,9 @@ use std::num::NonZeroU32;
 
 use fabric::placement::{Candidate, Partition, Request};
 
+use crate::bits;
 use crate::host::eval::Eval;
 use crate::host::job::Job;
-use crate::host::log::{Level, enabled};
 use crate::host::node::NodeTable;
 use crate::model::{Block, Model};
 
@@ -31,37 +31,44 @@ pub(super) enum Pick {
     Richest,
 }
 
+/// How the trays are found that are neither drained nor down. Looking at nodes' records takes long on a large cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    /// All are taken for healthy.
+    Assumed,
+    /// Node by node, until it is clear how many partitions the job needs.
+    AsNeeded,
+    /// Node by node.
+    Read,
+}
+
 /// Nodes to try.
 pub(super) type NodeSet = Vec<usize>;
 
 impl Survey<'_> {
     /// Every partition by its numbers.
-    pub(super) fn partitions(&self, request: &Request) -> Vec<Partition> {
+    pub(super) fn partitions(&self, request: &Request, health: Health) -> Vec<Partition> {
         let largest = self.model.largest();
         let spans = request.segment.is_none() && request.trays > largest;
-        // Looking at nodes' records is worth it only where the answer or a log line needs it.
-        let mut health_matters = spans || enabled(Level::Debug);
-        let mut healthy_trays = 0;
-        // Weights order the partitions that can hold the whole job, and nothing else.
+        let levels = self.model.rules.levels.exist();
+        // Weights order the partitions that can hold the whole job.
         let weight_matters = request.segment.is_none() && !spans;
+        let mut whole_trays = 0;
 
         let partition = |block: &Block| {
             let usable = self.usable;
             let free = block.overlap(usable);
             let lightest = || self.nodes.lightest(block.common(usable));
-            let healthy = if health_matters {
-                let healthy = self.healthy(block);
-                if healthy == largest {
-                    healthy_trays += healthy;
-                }
-                // Whole partitions of the largest size: fewer cannot hold the job, so the others do not matter.
-                health_matters = healthy_trays < request.trays || enabled(Level::Debug);
-                healthy
-            } else if spans {
-                free
-            } else {
-                block.trays()
+            // Whole partitions of the largest size: fewer cannot hold the job, so the others do not matter.
+            let decided = spans && !levels && whole_trays >= request.trays;
+            let healthy = match health {
+                Health::AsNeeded if decided => free,
+                Health::Assumed => block.trays(),
+                Health::AsNeeded | Health::Read => self.healthy(block),
             };
+            if healthy == largest {
+                whole_trays += healthy;
+            }
             Partition {
                 trays: block.trays(),
                 healthy,
@@ -120,10 +127,11 @@ impl Survey<'_> {
                 Pick::Lightest => self.weight(node),
                 Pick::Richest => u64::MAX - self.cpus(node),
             };
-            let mut free: Vec<(u64, usize)> =
-                self.free(share.partition).map(|node| (rank(node), node)).collect();
+            let optional = |node| !self.job.required.is_some_and(|required| bits::contains(required, node));
+            let mut free: Vec<(bool, u64, usize)> =
+                self.free(share.partition).map(|node| (optional(node), rank(node), node)).collect();
             free.sort_unstable();
-            nodes.extend(free.iter().take(share.trays as usize).map(|&(_, node)| node));
+            nodes.extend(free.iter().take(share.trays as usize).map(|&(.., node)| node));
         }
     }
 

@@ -1,0 +1,131 @@
+#![forbid(unsafe_code)]
+//! What a site decides once, for all jobs: its aggregated blocks, and two settings.
+
+use crate::sizes::BlockSizes;
+
+/// The site's part of the policy. The default has no aggregated blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rules {
+    /// Aggregated blocks.
+    pub levels: Levels,
+    /// How a job over several partitions is divided.
+    pub split: Split,
+    /// Which jobs may lie in several partitions.
+    pub span: Span,
+}
+
+/// How a job over several partitions is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Split {
+    /// As evenly as the free trays allow: 20 trays as 10 and 10.
+    #[default]
+    Even,
+    /// One partition is filled before the next: 20 trays as 18 and 2, as Slurm does it.
+    Packed,
+}
+
+/// Which jobs without segments may lie in several partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Span {
+    /// Those that are larger than every partition.
+    #[default]
+    Larger,
+    /// Those too that no partition can hold until drained trays are back.
+    Degraded,
+}
+
+/// What the settings are called in a list of `name=value`; everything else in the list is somebody else's.
+const PREFIX: &str = "nvlink_";
+
+impl Rules {
+    /// Takes the settings `nvlink_split=even|packed` and `nvlink_span=larger|degraded` out of a list that is
+    /// separated by commas, as in Slurm's `TopologyParam`. Letter case does not matter.
+    ///
+    /// Returns what begins with `nvlink_` and is no such setting; it changes nothing.
+    pub fn read(&mut self, parameters: &str) -> Vec<String> {
+        let mut unknown = Vec::new();
+        for given in parameters.split(',').map(str::trim) {
+            let setting = given.to_ascii_lowercase();
+            match setting.as_str() {
+                "nvlink_split=even" => self.split = Split::Even,
+                "nvlink_split=packed" => self.split = Split::Packed,
+                "nvlink_span=larger" => self.span = Span::Larger,
+                "nvlink_span=degraded" => self.span = Span::Degraded,
+                other if other.starts_with(PREFIX) => unknown.push(given.to_owned()),
+                _ => {}
+            }
+        }
+        unknown
+    }
+}
+
+/// Aggregated blocks: aligned groups of neighbouring partitions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Levels {
+    /// Trays of a base block by `block_sizes`; 0 without sizes.
+    base: u32,
+    /// Partitions of one group on each level above the base, ascending.
+    groups: Vec<usize>,
+}
+
+impl Levels {
+    /// The levels of these sizes.
+    pub fn new(sizes: &BlockSizes) -> Self {
+        let groups = sizes.levels().into_iter().filter(|&level| level > 0).map(|level| 1 << level).collect();
+        Self { base: sizes.base(), groups }
+    }
+
+    /// Those that Slurm takes when `block_sizes` is missing: groups of 2, 4, 8 and 16 blocks. `base` is the node count of
+    /// the first block that has nodes.
+    pub fn by_default(base: u32) -> Self {
+        Self { base, groups: vec![2, 4, 8, 16] }
+    }
+
+    /// Whether there are any above the base.
+    pub fn exist(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// How many base blocks hold so many trays.
+    pub(super) fn base_blocks(&self, trays: u32) -> u32 {
+        trays.div_ceil(self.base.max(1))
+    }
+
+    /// Sizes of groups, in partitions, in which a job that takes `base_blocks` may lie: the smallest that holds them by its
+    /// size, then the larger ones, at last all partitions. What is too small for the job by its size is left out, as
+    /// Slurm does.
+    pub(super) fn for_blocks(&self, base_blocks: u32) -> impl Iterator<Item = usize> + '_ {
+        let least = usize::try_from(base_blocks).unwrap_or(usize::MAX);
+        let groups = self.groups.iter().copied().skip_while(move |&group| group < least);
+        groups.chain([usize::MAX])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_found_among_others_and_unknown_ones_named() {
+        let mut rules = Rules::default();
+        let unknown =
+            rules.read("BlockAsNodeRank, NVLink_split=packed,nvlink_span=degraded,TopoMaxSizeUnroll=4");
+        assert_eq!((rules.split, rules.span, unknown), (Split::Packed, Span::Degraded, vec![]));
+        let unknown = rules.read("nvlink_split=odd,nvlink_spam=1,nvlink_span=larger,nvlink_split=even,,");
+        assert_eq!((rules.split, rules.span), (Split::Even, Span::Larger));
+        assert_eq!(unknown, ["nvlink_split=odd", "nvlink_spam=1"]);
+    }
+
+    #[test]
+    fn levels_begin_with_the_smallest_that_holds_the_job_by_size() {
+        let levels = Levels::new(&BlockSizes::new(vec![18, 36, 144]).unwrap());
+        let sizes = |trays| levels.for_blocks(levels.base_blocks(trays)).collect::<Vec<_>>();
+        assert_eq!(sizes(18), [2, 8, usize::MAX]);
+        assert_eq!(sizes(36), [2, 8, usize::MAX]);
+        assert_eq!(sizes(37), [8, usize::MAX]);
+        assert_eq!(sizes(145), [usize::MAX]);
+        assert!(!Levels::new(&BlockSizes::new(vec![18]).unwrap()).exist());
+        assert_eq!(Levels::by_default(4).for_blocks(3).collect::<Vec<_>>(), [4, 8, 16, usize::MAX]);
+        assert_eq!(Levels::default().for_blocks(3).collect::<Vec<_>>(), [usize::MAX]);
+    }
+}
