@@ -43,11 +43,24 @@ impl Call {
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
     ) -> io::Result<Self> {
+        Self::start_in(program, arguments, [])
+    }
+
+    /// Starts `program` without input and with nothing but `environment`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_in<'a, A: AsRef<OsStr>>(
+        program: &Path,
+        arguments: impl IntoIterator<Item = A>,
+        environment: impl IntoIterator<Item = (&'a OsStr, &'a OsStr)>,
+    ) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         let mut command = Command::new(program);
         command
             .args(arguments)
             .env_clear()
+            .envs(environment)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)

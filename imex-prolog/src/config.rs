@@ -109,6 +109,10 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// The standing domain of mode `per-partition`.
     pub standing: Standing,
+    /// How the prologs of a job agree that all its trays are complete.
+    pub roll_call: RollCall,
+    /// Slurm's commands.
+    pub slurm: Slurm,
     /// Metrics for node exporters.
     pub metrics: Metrics,
     /// What is done for jobs of a Slurm partition, by its name.
@@ -167,6 +171,29 @@ pub struct Standing {
     pub verify_seconds: u64,
 }
 
+/// The roll call: a prolog ends well only when those of all members have said that their trays are complete. The first member listens
+/// on one of these ports while its prolog waits, which depends on the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RollCall {
+    /// First port, by default not one that the kernel gives to outgoing connections; 0: no roll call, and a batch script may start before a tray other than its own has failed.
+    pub port: u16,
+    /// How many ports: jobs that share their first tray and begin at the same time need one each.
+    pub ports: u16,
+}
+
+/// Slurm's commands. They are used only when a peer is missing and Slurm itself does not end the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Slurm {
+    /// Whether a job whose domain cannot form is requeued and held (or cancelled); if not, it runs without a channel.
+    pub end_half_formed_jobs: bool,
+    /// `scontrol`.
+    pub scontrol: PathBuf,
+    /// `scancel`.
+    pub scancel: PathBuf,
+}
+
 /// Metrics in the text form of Prometheus.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -216,6 +243,8 @@ pub struct Deadlines {
     /// For a peer on which no daemon listens, until the domain is given up. A peer may rightly be busy for `stop_seconds`
     /// with what an earlier job left.
     pub peer_absent_seconds: u64,
+    /// After a domain was given up for a peer's sake, until Slurm has ended the job. Within `ready_seconds`.
+    pub job_end_seconds: u64,
     /// For one call of the control tool.
     pub control_call_seconds: u64,
     /// From SIGTERM to the daemon until SIGKILL.
@@ -234,6 +263,8 @@ impl Default for Settings {
             channel: ChannelSettings::default(),
             deadlines: Deadlines::default(),
             standing: Standing::default(),
+            roll_call: RollCall::default(),
+            slurm: Slurm::default(),
             metrics: Metrics::default(),
             partitions: BTreeMap::new(),
         }
@@ -243,6 +274,32 @@ impl Default for Settings {
 impl Default for Standing {
     fn default() -> Self {
         Self { server_port: 50_010, command_port: 50_015, verify_seconds: 15 }
+    }
+}
+
+impl Default for RollCall {
+    fn default() -> Self {
+        Self { port: 21_020, ports: 16 }
+    }
+}
+
+impl RollCall {
+    /// The port of a job's roll call; `None`: there is none.
+    #[must_use]
+    pub fn port_for(&self, job: u32) -> Option<u16> {
+        let offset = u16::try_from(job % u32::from(self.ports.max(1))).unwrap_or(0);
+        // Within the range: `Settings::parse`.
+        (self.port != 0).then(|| self.port.saturating_add(offset))
+    }
+}
+
+impl Default for Slurm {
+    fn default() -> Self {
+        Self {
+            end_half_formed_jobs: true,
+            scontrol: PathBuf::from("/usr/bin/scontrol"),
+            scancel: PathBuf::from("/usr/bin/scancel"),
+        }
     }
 }
 
@@ -278,6 +335,7 @@ impl Default for Deadlines {
             resolve_seconds: 15,
             peer_lost_seconds: 15,
             peer_absent_seconds: 45,
+            job_end_seconds: 20,
             control_call_seconds: 6,
             stop_seconds: 30,
             lock_seconds: 60,
@@ -367,6 +425,11 @@ impl Settings {
                 ports.extend([server, command]);
             }
         }
+        if self.roll_call.port != 0 && self.uses(|mode| mode != Mode::Off) {
+            let ports_of_jobs =
+                (0..u32::from(self.roll_call.ports.max(1))).filter_map(|job| self.roll_call.port_for(job));
+            ports.extend(ports_of_jobs);
+        }
         if self.uses(|mode| mode == Mode::PerPartition) {
             ports.extend([self.standing.server_port, self.standing.command_port]);
         }
@@ -406,7 +469,9 @@ mod tests {
             Settings::parse("[partitions]\nshared = \"per-partition\"\ndebug = \"off\"\n").unwrap();
         let modes = [Some("shared"), Some("debug"), Some("other"), None].map(|name| settings.mode_for(name));
         assert_eq!(modes, [Mode::PerPartition, Mode::Off, Mode::PerJob, Mode::PerJob]);
-        assert_eq!(settings.all_ports(), [50_000, 50_005, 50_010, 50_015]);
+        assert_eq!(settings.all_ports().len(), 16 + 4);
+        let no_roll = Settings { roll_call: RollCall { port: 0, ports: 1 }, ..settings.clone() };
+        assert_eq!(no_roll.all_ports(), [50_000, 50_005, 50_010, 50_015]);
         assert_eq!(Settings::parse(&settings.to_text()), Ok(settings));
     }
 
@@ -417,7 +482,10 @@ mod tests {
         assert_eq!((ports.server, ports.command), (50_003, 50_008));
         let mut all = settings.all_ports();
         all.dedup();
-        assert_eq!(all.len(), 10);
+        assert_eq!(all.len(), 10 + 16);
+        let roll_call = RollCall { port: 700, ports: 4 };
+        assert_eq!([7, 8].map(|job| roll_call.port_for(job)), [Some(703), Some(700)]);
+        assert_eq!(RollCall { port: 0, ports: 4 }.port_for(7), None);
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub struct JobContext {
     pub id: JobId,
     /// How often the job was restarted.
     pub restarts: Option<u32>,
+    /// When Slurm started this run, in seconds since 1970.
+    pub started: Option<u64>,
     /// User id of the job.
     pub uid: u32,
     /// Group id of the job.
@@ -167,6 +169,11 @@ impl Environment {
                 .get("SLURM_JOB_RESTART_COUNT")
                 .map(|text| number("SLURM_JOB_RESTART_COUNT", text))
                 .transpose()?,
+            // Slurm's own number; anything else tells nothing.
+            started: self
+                .get("SLURM_JOB_START_TIME")
+                .and_then(|text| text.parse().ok())
+                .filter(|time| *time > 0),
             uid: number("SLURM_JOB_UID", self.need("SLURM_JOB_UID")?)?,
             gid: number("SLURM_JOB_GID", self.need("SLURM_JOB_GID")?)?,
             node: NodeName::new(self.need(node)?).map_err(|source| JobError::Name { name: node, source })?,

@@ -1,7 +1,7 @@
 //! The life of one job's domain on one tray, as a pure order of steps.
 //!
 //! ```text
-//!            save          files, daemon, peers      channel, save
+//!            save          files, daemon, peers, channel, roll call, save
 //!   Absent ───────▶ Starting ──────────────────────────────────▶ Ready
 //!                     │   │ peers missing: save, ask daemon to stop │
 //!                     │   └──────────────▶ NoDomain                 │
@@ -45,7 +45,7 @@ pub trait World {
     /// A step that failed.
     type Error;
 
-    /// Whether an epilog has ended the run whose prolog was started then.
+    /// Whether Slurm is ending the run whose prolog was started then, or an epilog has.
     ///
     /// # Errors
     /// The tray's state cannot be read.
@@ -92,6 +92,11 @@ pub trait World {
     fn is_daemon_alive(&mut self, record: &Record) -> Result<bool, Self::Error>;
     /// Waits for the whole domain.
     fn wait_ready(&mut self, record: &Record) -> Readiness;
+    /// Says that this tray is complete, and waits until all members have said so; how long that took.
+    ///
+    /// # Errors
+    /// What came in the place of that; never [`Readiness::Ready`].
+    fn agree(&mut self, record: &Record) -> Result<Duration, Readiness>;
     /// Tells the daemon to end, without waiting.
     ///
     /// # Errors
@@ -119,14 +124,16 @@ pub trait World {
 pub enum Begun {
     /// The domain is complete and the channel exists.
     Ready {
-        /// How long the wait took.
+        /// How long the wait for the own part took.
         after: Duration,
+        /// How long the roll call took then.
+        agreed: Duration,
         /// The control tool's word for the whole domain.
         domain: String,
     },
     /// It already was: the prolog ran twice.
     AlreadyReady,
-    /// An epilog has ended this run of the job; nothing was begun, or the epilog removes it.
+    /// Slurm has ended this run of the job; nothing was begun, or the epilog removes it.
     RunEnded,
     /// Given up for want of a peer; there is no channel.
     NoDomain(Readiness),
@@ -178,18 +185,48 @@ pub fn begin<W: World>(world: &mut W, mut record: Record) -> Result<Begun, W::Er
     record.daemon = Some(world.start_daemon(&record)?);
     world.save(&record)?;
     match world.wait_ready(&record) {
-        Readiness::Ready { after, domain } => {
-            world.make_channel(&record)?;
+        Readiness::Ready { after, domain } => complete(world, record, after, domain),
+        other => leave(world, record, other),
+    }
+}
+
+/// The own part is complete: the channel is made before that is said, so that nothing of this tray can fail once all agree.
+fn complete<W: World>(
+    world: &mut W,
+    mut record: Record,
+    after: Duration,
+    domain: String,
+) -> Result<Begun, W::Error> {
+    world.make_channel(&record)?;
+    record.note = Some("complete on this node, waiting for the prologs of the other members".to_owned());
+    world.save(&record)?;
+    match world.agree(&record) {
+        Ok(agreed) => {
+            record.note = None;
             become_state(&mut record, State::Ready);
             world.save(&record)?;
-            Ok(Begun::Ready { after, domain })
+            Ok(Begun::Ready { after, agreed, domain })
         }
-        Readiness::RunEnded => Ok(Begun::RunEnded),
+        Err(other) => {
+            world.drop_channel(record.job, Some(&record))?;
+            leave(world, record, other)
+        }
+    }
+}
+
+/// The domain has not come to be.
+fn leave<W: World>(world: &mut W, mut record: Record, why: Readiness) -> Result<Begun, W::Error> {
+    match why {
+        // Not a way out of anything; the caller takes it.
+        Readiness::RunEnded | Readiness::Ready { .. } => Ok(Begun::RunEnded),
         peers @ (Readiness::PeersMissing { .. } | Readiness::NoView { .. }) => {
             give_up(world, &mut record, State::NoDomain, &peers)?;
             Ok(Begun::NoDomain(peers))
         }
-        own @ (Readiness::DaemonDied | Readiness::NotReady { .. }) => {
+        own @ (Readiness::DaemonDied
+        | Readiness::NotReady { .. }
+        | Readiness::CutOff { .. }
+        | Readiness::NoRollCall { .. }) => {
             give_up(world, &mut record, State::Stopping, &own)?;
             Ok(Begun::Failed(own))
         }

@@ -4,10 +4,12 @@
 //! daemon has initialised; the domain's own word UP needs every peer's command port as well and is not waited for.
 //!
 //! What the wait ends with decides whose fault it was. A daemon that ends, or never becomes READY, is this tray's
-//! fault. A member that does not connect is a peer's, as far as anybody can tell from here.
+//! fault, and so is a network on which nobody can be reached. A member that does not connect is otherwise a peer's, as far as
+//! anybody can tell from here.
 #![forbid(unsafe_code)]
 
 use crate::ctl::{CtlError, OwnRow, OwnState};
+use crate::network::Knock;
 use std::time::Duration;
 
 /// First pause between two looks.
@@ -26,7 +28,7 @@ pub trait Probe {
     fn remaining(&self) -> Duration;
     /// Pauses; each time a little longer.
     fn pause(&mut self);
-    /// Whether an epilog has ended this run of the job.
+    /// Whether Slurm is ending this run of the job.
     fn has_ended(&mut self) -> bool;
     /// Whether the own daemon's process is there.
     fn is_daemon_alive(&mut self) -> bool;
@@ -40,8 +42,10 @@ pub trait Probe {
     /// # Errors
     /// No clear answer.
     fn own_row(&mut self) -> Result<OwnRow, CtlError>;
-    /// Whether a daemon listens on the member at this position.
-    fn is_listening(&mut self, index: usize) -> bool;
+    /// Knocks at the daemons of the members at these positions.
+    fn knock(&mut self, members: &[usize]) -> Vec<Knock>;
+    /// Why it must be this tray that is cut off, when a knock at every other member gave this.
+    fn cut_off(&mut self, knocks: &[Knock]) -> Option<String>;
 }
 
 /// How long the own daemon may not be READY, and members may be missing, before the whole time is over.
@@ -64,6 +68,8 @@ pub enum Missing {
     Left,
     /// On one of them no daemon listens.
     Absent,
+    /// All daemons are connected, but not all prologs have answered the roll call.
+    Unanswered,
 }
 
 /// How the wait ended.
@@ -76,7 +82,7 @@ pub enum Readiness {
         /// The tool's word for the whole domain.
         domain: String,
     },
-    /// An epilog ended the run meanwhile.
+    /// Slurm has ended the run meanwhile.
     RunEnded,
     /// The own daemon's process ended.
     DaemonDied,
@@ -84,6 +90,16 @@ pub enum Readiness {
     NotReady {
         /// What it or the tool said last.
         last: String,
+    },
+    /// This tray cannot take part in the roll call.
+    NoRollCall {
+        /// What the system said.
+        why: String,
+    },
+    /// This tray cannot reach anybody.
+    CutOff {
+        /// What shows that it is this tray's fault.
+        why: String,
     },
     /// The own daemon is READY, but members are missing.
     PeersMissing {
@@ -105,7 +121,9 @@ impl Readiness {
     pub fn words(&self) -> String {
         match self {
             Self::Ready { .. } => "complete".to_owned(),
-            Self::RunEnded => "the run was ended by an epilog".to_owned(),
+            Self::RunEnded => "Slurm has ended the run".to_owned(),
+            Self::NoRollCall { why } => format!("this node cannot take part in the roll call: {why}"),
+            Self::CutOff { why } => format!("this node is cut off: {why}"),
             Self::DaemonDied => "the daemon ended".to_owned(),
             Self::NotReady { last } => format!("the daemon was not READY; last answer: {last}"),
             Self::NoView { last } => format!("the connections could not be read; last answer: {last}"),
@@ -136,12 +154,12 @@ pub fn wait_ready(probe: &mut impl Probe, patience: Patience) -> Readiness {
         }
         if seen.gives_up(probe.elapsed(), patience) || probe.remaining().is_zero() {
             // A daemon that died during the last calls is the better explanation.
-            return if probe.is_daemon_alive() { seen.verdict() } else { Readiness::DaemonDied };
+            return if probe.is_daemon_alive() { seen.verdict(probe) } else { Readiness::DaemonDied };
         }
         probe.pause();
         if probe.remaining().is_zero() {
             // A look without time would only replace what was seen last by a complaint about time.
-            return if probe.is_daemon_alive() { seen.verdict() } else { Readiness::DaemonDied };
+            return if probe.is_daemon_alive() { seen.verdict(probe) } else { Readiness::DaemonDied };
         }
     }
 }
@@ -159,7 +177,9 @@ struct Seen {
     lost_since: Option<Duration>,
     /// For each member: since when nothing has listened there.
     absent_since: Vec<Option<Duration>>,
-    probed_at: Option<Duration>,
+    knocked_at: Duration,
+    /// What the last knock at every missing member gave.
+    knocks: Vec<Knock>,
 }
 
 impl Seen {
@@ -201,18 +221,23 @@ impl Seen {
         self.last_row = Some(row);
     }
 
-    /// Knocks at the missing members, at most once in [`PROBE_DISTANCE`].
+    /// Knocks at the missing members, at most once in [`PROBE_DISTANCE`], and not before a healthy domain has formed.
     fn probe_missing(&mut self, probe: &mut impl Probe) {
         let now = probe.elapsed();
-        if self.probed_at.is_some_and(|at| now.saturating_sub(at) < PROBE_DISTANCE) {
+        if now.saturating_sub(self.knocked_at) < PROBE_DISTANCE {
             return;
         }
-        self.probed_at = Some(now);
+        self.knocked_at = now;
         let Some(row) = &self.last_row else { return };
+        let missing: Vec<usize> = row.missing().into_iter().map(|(index, _)| index).collect();
+        self.knocks = probe.knock(&missing);
+        let absent = |index: usize| {
+            let knock = missing.iter().position(|other| *other == index).and_then(|at| self.knocks.get(at));
+            knock.is_some_and(|knock| *knock != Knock::Listening)
+        };
         self.absent_since.resize(row.words.len(), None);
         for (index, since) in self.absent_since.iter_mut().enumerate() {
-            let absent = !row.is_connected(index) && !probe.is_listening(index);
-            *since = if absent { since.or(Some(now)) } else { None };
+            *since = if absent(index) { since.or(Some(now)) } else { None };
         }
     }
 
@@ -235,8 +260,17 @@ impl Seen {
         }
     }
 
-    fn verdict(self) -> Readiness {
+    fn verdict(self, probe: &mut impl Probe) -> Readiness {
         let why = self.why();
+        // Only when everybody but this tray itself is missing.
+        let alone = self.last_row.as_ref().is_some_and(|row| row.missing().len() + 1 == row.words.len());
+        if alone
+            && self.was_ready
+            && self.knocks.len() + 1 == self.ever_connected.len()
+            && let Some(why) = probe.cut_off(&self.knocks)
+        {
+            return Readiness::CutOff { why };
+        }
         match (self.was_ready, self.last_row) {
             (true, Some(row)) => Readiness::PeersMissing { missing: row.missing(), why },
             (true, None) => Readiness::NoView { last: self.last_view_fault.unwrap_or_default() },

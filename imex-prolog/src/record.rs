@@ -165,7 +165,7 @@ impl Record {
 }
 
 /// CRC-32 (IEEE 802.3, reflected), bit by bit: records are small.
-fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
         crc ^= u32::from(*byte);

@@ -1,6 +1,7 @@
 //! One run of prolog or epilog: what surrounds it, its closing line, its panic wall.
 #![forbid(unsafe_code)]
 
+mod ending;
 mod epilog;
 mod guest;
 mod prolog;
@@ -9,12 +10,14 @@ use crate::config::{Owner, Settings};
 use crate::daemon::{DirectOwner, Manager, TrayOwner};
 use crate::deadline::Deadline;
 use crate::job::Environment;
+use crate::job_end::JobEnd;
+use crate::lifecycle::Begun;
 use crate::metrics::{self, MetricsError, Run};
 use crate::paths::Paths;
 use crate::procfs::{Proc, ProcError, Started};
 use crate::resolve::Lookup;
 use crate::secure_fs::Dir;
-use crate::tray::Tray;
+use crate::tray::{Tray, TrayError};
 use crate::verdict::Outcome;
 use fabric::names::{BlockName, JobId, NodeName};
 use fabric::nvml::NvmlError;
@@ -73,18 +76,34 @@ impl Default for Phases {
 }
 
 impl Phases {
-    /// The time since the last phase was `name`'s, of which `inner` belongs to another one.
-    fn end_with(&mut self, name: &'static str, inner: Option<(&'static str, Duration)>) {
+    /// The time since the last phase was `name`'s, of which `inner` parts belong to others.
+    fn end_with(&mut self, name: &'static str, inner: &[(&'static str, Duration)]) {
         let now = Instant::now();
         let span = now.saturating_duration_since(self.since);
         self.since = now;
-        let inner = inner.map(|(name, part)| (name, part.min(span)));
-        self.done.push((name, millis(span - inner.map_or(Duration::ZERO, |(_, part)| part))));
-        self.done.extend(inner.map(|(name, part)| (name, millis(part))));
+        let mut rest = span;
+        let mut parts = Vec::new();
+        for (name, part) in inner {
+            let part = *part.min(&rest);
+            rest -= part;
+            parts.push((*name, millis(part)));
+        }
+        self.done.push((name, millis(rest)));
+        self.done.extend(parts);
     }
 
     fn end(&mut self, name: &'static str) {
-        self.end_with(name, None);
+        self.end_with(name, &[]);
+    }
+
+    /// As [`Phases::end`], with the parts of a start that succeeded.
+    fn end_start(&mut self, begun: &Result<Begun, TrayError>) {
+        match begun {
+            Ok(Begun::Ready { after, agreed, .. }) => {
+                self.end_with("start", &[("forming", *after), ("roll_call", *agreed)]);
+            }
+            _ => self.end("start"),
+        }
     }
 
     fn get(&self, name: &str) -> Option<u64> {
@@ -157,6 +176,7 @@ fn close(hook: &str, outcome: &Outcome, summary: &Summary, elapsed: Duration) {
                 lock_ms = phases.get("lock"),
                 start_ms = phases.get("start"),
                 forming_ms = phases.get("forming"),
+                roll_call_ms = phases.get("roll_call"),
                 remove_ms = phases.get("remove"),
                 elapsed_ms = millis(elapsed),
                 exit = outcome.exit_code(),
@@ -176,6 +196,8 @@ struct Ground {
     state: Dir,
     boot: String,
     started: Started,
+    /// Tells a prolog that Slurm is ending its job.
+    job_end: Option<JobEnd>,
 }
 
 impl Ground {
@@ -187,10 +209,10 @@ impl Ground {
         let boot = proc.boot_id().map_err(|error| node(&error))?;
         let started = started.map_err(|error| node(&error))?;
         let state = Dir::create(&paths.run_dir, 0o700).map_err(|error| node(&error))?;
-        Ok(Self { proc, state, boot, started })
+        Ok(Self { proc, state, boot, started, job_end: None })
     }
 
-    fn tray(self, paths: &Paths, settings: Settings, budget: Deadline) -> Result<Tray<TrayOwner>, Outcome> {
+    fn tray(self, paths: &Paths, settings: Settings, times: Times) -> Result<Tray<TrayOwner>, Outcome> {
         let logs = Dir::create(&paths.log_dir, 0o755).map_err(|error| {
             Outcome::refused(Blame::Node, &error, "check owner and mode of the log directory")
         })?;
@@ -207,7 +229,34 @@ impl Ground {
         let direct = DirectOwner::new(proc.clone(), logs);
         let owner = TrayOwner::new(direct, paths.log_dir.clone(), manager);
         self.state.forget_dead_writers(&proc);
-        Ok(Tray { paths: paths.clone(), state: self.state, settings, owner, boot: self.boot, budget })
+        Ok(Tray {
+            paths: paths.clone(),
+            state: self.state,
+            settings,
+            owner,
+            boot: self.boot,
+            budget: times.whole,
+            forming: times.forming,
+            job_end: self.job_end,
+            roll: None,
+        })
+    }
+}
+
+/// The deadlines of a run.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// Of all of it.
+    whole: Deadline,
+    /// Of the forming of a domain; the rest is for the end of a job whose domain did not form.
+    forming: Deadline,
+}
+
+impl Times {
+    /// From now, with `end` for the end of the job, as far as that leaves enough for the rest.
+    fn of(whole: Duration, end: Duration) -> Self {
+        let forming = whole.saturating_sub(end.min(whole / 4));
+        Self { whole: Deadline::after(whole), forming: Deadline::after(forming) }
     }
 }
 
@@ -231,12 +280,14 @@ mod tests {
         phases.since -= Duration::from_millis(300);
         phases.end("read");
         phases.since -= Duration::from_millis(1000);
-        phases.end_with("start", Some(("forming", Duration::from_millis(900))));
+        let parts = [("forming", Duration::from_millis(700)), ("roll_call", Duration::from_millis(200))];
+        phases.end_with("start", &parts);
         assert!((300..400).contains(&phases.get("read").unwrap()), "{phases:?}");
         assert!((100..200).contains(&phases.get("start").unwrap()), "{phases:?}");
-        assert_eq!((phases.get("forming"), phases.get("lock")), (Some(900), None));
+        assert_eq!((phases.get("forming"), phases.get("roll_call")), (Some(700), Some(200)));
+        assert_eq!(phases.get("lock"), None);
         // A clock that was read too late makes no negative time.
-        phases.end_with("remove", Some(("forming", Duration::from_secs(900))));
+        phases.end_with("remove", &[("late", Duration::from_secs(900))]);
         assert_eq!(phases.get("remove"), Some(0));
     }
 

@@ -36,6 +36,7 @@ pub struct SlurmConf {
     prolog_timeout: Option<u64>,
     epilog_timeout: Option<u64>,
     both_timeout: Option<u64>,
+    spool_dir: Option<String>,
     addresses: BTreeMap<String, String>,
 }
 
@@ -93,6 +94,7 @@ impl SlurmConf {
             "prologtimeout" => self.prolog_timeout = value.parse().ok(),
             "epilogtimeout" => self.epilog_timeout = value.parse().ok(),
             "prologepilogtimeout" => self.both_timeout = value.parse().ok(),
+            "slurmdspooldir" => self.spool_dir = Some(value.to_owned()),
             _ => {}
         }
     }
@@ -134,6 +136,14 @@ impl SlurmConf {
             .or(self.both_timeout)
             .filter(|seconds| *seconds < u64::from(u16::MAX) - 1)
             .map(Duration::from_secs)
+    }
+
+    /// slurmd's directory on the node `own` (slurm.conf(5), SlurmdSpoolDir: `%n` is the node's name, `%h` its host's).
+    #[must_use]
+    pub fn spool_dir(&self, own: &str) -> PathBuf {
+        let text = self.spool_dir.as_deref().unwrap_or("/var/spool/slurmd");
+        // Where the two names differ only slurmd knows; the node's name is the usual one for both.
+        PathBuf::from(text.replace("%n", own).replace("%h", own))
     }
 
     /// The name or address under which the node is reached: `NodeAddr`, else `NodeHostname`, else its own name.
@@ -205,6 +215,12 @@ mod tests {
         assert_eq!(both.prolog_timeout(), Some(Duration::from_secs(90)));
         assert_eq!(both.epilog_timeout(), None);
         assert_eq!(conf("").prolog_timeout(), None);
+    }
+
+    #[test]
+    fn the_spool_directory_may_hold_the_nodes_name() {
+        assert_eq!(conf("").spool_dir("n1"), Path::new("/var/spool/slurmd"));
+        assert_eq!(conf("SlurmdSpoolDir=/var/spool/%n/d\n").spool_dir("n1"), Path::new("/var/spool/n1/d"));
     }
 
     #[test]

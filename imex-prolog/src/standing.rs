@@ -15,6 +15,7 @@ use crate::daemon::Ended;
 use crate::lifecycle::{Begun, Stored, World, take_down};
 use crate::readiness::Readiness;
 use crate::record::{Kind, Record, State};
+use std::time::Duration;
 
 /// What the steps do to the tray's standing domain. As in [`World`], doing it twice is doing it once.
 pub trait StandingWorld: World {
@@ -110,12 +111,14 @@ pub fn settle<W: StandingWorld>(
             world.make_channel(&guest)?;
             guest.state = State::Ready;
             world.save(&guest)?;
-            Ok(Some(Begun::Ready { after, domain }))
+            Ok(Some(Begun::Ready { after, agreed: Duration::ZERO, domain }))
         }
         Readiness::RunEnded => Ok(Some(Begun::RunEnded)),
         peers @ (Readiness::PeersMissing { .. } | Readiness::NoView { .. }) => {
             Ok(Some(Begun::NoDomain(peers)))
         }
+        // No fault of the standing daemon's.
+        own @ (Readiness::CutOff { .. } | Readiness::NoRollCall { .. }) => Ok(Some(Begun::Failed(own))),
         own @ (Readiness::DaemonDied | Readiness::NotReady { .. }) => {
             let stored = world.load_standing()?;
             let other_now = !matches!(&stored, Stored::Record(now) if now.daemon == record.daemon);
@@ -131,6 +134,21 @@ pub fn settle<W: StandingWorld>(
             Ok(if fresh || in_use { Some(Begun::Failed(own)) } else { None })
         }
     }
+}
+
+/// After [`settle`] has made the job a guest and its trays have not all become complete: it is a guest no more. The caller holds the
+/// tray lock.
+///
+/// # Errors
+/// Something of the guest may still be there.
+pub fn withdraw<W: StandingWorld>(world: &mut W, wanted: &Wanted, why: Readiness) -> Result<Begun, W::Error> {
+    let guest = Record { state: State::Ready, ..wanted.guest.clone() };
+    take_down(world, guest.job, Stored::Record(Box::new(guest)))?;
+    Ok(match why {
+        Readiness::RunEnded | Readiness::Ready { .. } => Begun::RunEnded,
+        peers @ (Readiness::PeersMissing { .. } | Readiness::NoView { .. }) => Begun::NoDomain(peers),
+        own => Begun::Failed(own),
+    })
 }
 
 /// Ends the standing domain on a tray that a job has alone, if there is one. The caller holds the tray lock.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod probe;
+mod roll;
 mod standing;
 
 use crate::channel::{self, ChannelError};
@@ -10,12 +11,14 @@ use crate::ctl::Ctl;
 use crate::daemon::{DaemonError, DaemonOwner, DaemonSpec, Ended};
 use crate::deadline::{Deadline, Pauses};
 use crate::imexd_config::{CONFIG_FILE, NODES_FILE, config_text, nodes_text};
+use crate::job_end::JobEnd;
 use crate::lifecycle::{Stored, World};
 use crate::mark::Mark;
 use crate::paths::Paths;
 use crate::procfs::{Process, Started};
 use crate::readiness::{Patience, Readiness, wait_ready};
 use crate::record::{self, Kind, Record, RecordError};
+use crate::roll_call::RollCall;
 use crate::secure_fs::{Dir, FsError};
 use fabric::names::JobId;
 use std::collections::BTreeSet;
@@ -118,6 +121,12 @@ pub struct Tray<O> {
     pub boot: String,
     /// The run's whole budget.
     pub budget: Deadline,
+    /// Until when the domain may form: the rest is for the end of a job whose domain does not.
+    pub forming: Deadline,
+    /// Tells a prolog that Slurm is ending its job.
+    pub job_end: Option<JobEnd>,
+    /// This tray's part in the roll call, once it is open.
+    pub roll: Option<RollCall>,
 }
 
 /// Directory of a job's files in the state directory.
@@ -280,6 +289,11 @@ impl<O: DaemonOwner> World for Tray<O> {
     type Error = TrayError;
 
     fn has_ended(&mut self, job: JobId, prolog_started: Started) -> Result<bool, TrayError> {
+        if let Some(end) = self.job_end.as_mut().filter(|end| end.job() == job)
+            && end.is_over()
+        {
+            return Ok(true);
+        }
         let mark = Mark::find(&self.state, job).map_err(self.state_fault(job))?;
         Ok(mark.is_some_and(|mark| mark.ends(prolog_started, &self.boot)))
     }
@@ -374,7 +388,12 @@ impl<O: DaemonOwner> World for Tray<O> {
             absent: Duration::from_secs(deadlines.peer_absent_seconds),
         };
         let call = Duration::from_secs(deadlines.control_call_seconds);
+        self.open_roll(record);
         wait_ready(&mut probe::TrayProbe::new(self, record, ctl, call), patience)
+    }
+
+    fn agree(&mut self, record: &Record) -> Result<Duration, Readiness> {
+        self.answer_roll(record)
     }
 
     fn ask_daemon_to_stop(&mut self, record: &Record) -> Result<(), TrayError> {

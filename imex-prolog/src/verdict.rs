@@ -7,19 +7,23 @@
 //! |---|---|---|
 //! | domain complete, nothing to do, run already over | 0 | |
 //! | own fabric wrong, own daemon does not start, dies or never is READY, port taken, no channel, state not writable, tray locked | 1 | this tray must not take the next job either |
-//! | own daemon READY, a member missing at the deadline | 0, no channel | the tray that is at fault exits 1 by itself; a healthy tray that drained itself for a peer would take the rack with it |
+//! | this tray's interface down, or nobody of several members answers it in any way | 1 | it is this tray that is cut off |
+//! | own daemon READY, a member missing | 0, no channel | the tray that is at fault exits 1 by itself; a healthy tray that drained itself for a peer would take the rack with it |
 //! | settings, topology, names wrong | 0, no channel | the same on every tray: exit 1 would drain them all |
 //! | bug in this program | 0, no channel | likewise |
 //!
-//! "No channel" keeps the job from running half-formed: CUDA cannot allocate shareable fabric memory without one, and says so.
-//! The tray that gives up also stops its daemon; members that were connected to it see that and give up too, long before their deadline.
-//! What happened stands in the log, with every missing member by name.
+//! Exit 0 alone would let Slurm start the job, so a prolog that gives up for a peer's sake goes on until Slurm has ended the job, and
+//! has it ended if need be ([`crate::giving_up`]). The tray that gives up also stops its daemon; members that were connected to it see that
+//! and give up too, long before their deadline. What happened stands in the log, with every missing member by name.
 #![forbid(unsafe_code)]
 
+use crate::daemon::Ended;
+use crate::giving_up::Fate;
 use crate::lifecycle::{Begun, Closed};
 use crate::lock::LockError;
 use crate::readiness::{Missing, Readiness};
-use crate::record::Member;
+
+use crate::record::{Member, State};
 use crate::tray::TrayError;
 use fabric::report::{Blame, Report};
 
@@ -79,16 +83,17 @@ pub struct Domain<'a> {
 #[must_use]
 pub fn of_begin(result: Result<Begun, TrayError>, domain: Domain<'_>) -> Outcome {
     match result {
-        Ok(Begun::Ready { after, domain: word }) => Outcome::Done(
+        Ok(Begun::Ready { after, agreed, domain: word }) => Outcome::Done(
             "ready",
             format!(
-                "all {} members connected after {} ms, domain {word}",
+                "all {} members connected after {} ms, all complete {} ms later, domain {word}",
                 domain.members.len(),
-                after.as_millis()
+                after.as_millis(),
+                agreed.as_millis()
             ),
         ),
         Ok(Begun::AlreadyReady) => Outcome::Done("ready", "the domain was complete already".to_owned()),
-        Ok(Begun::RunEnded) => Outcome::Done("ended", "an epilog has ended this run of the job".to_owned()),
+        Ok(Begun::RunEnded) => Outcome::Done("ended", "Slurm has ended this run of the job".to_owned()),
         Ok(Begun::ChannelTaken(job)) => Outcome::Refused(
             Report::new(Blame::Config, format!("job {job} on this node has the IMEX channel that this job would get"))
                 .with_hint("let Slurm give the channels: SwitchType=switch/nvidia_imex; or raise channel.count together with NVreg_ImexChannelCount"),
@@ -106,6 +111,21 @@ pub fn of_begin(result: Result<Begun, TrayError>, domain: Domain<'_>) -> Outcome
     }
 }
 
+/// Adds to the outcome of a domain that was given up what became of its job.
+#[must_use]
+pub fn with_fate(outcome: Outcome, fate: Option<&Fate>) -> Outcome {
+    let (Outcome::Refused(mut report), Some(fate)) = (outcome.clone(), fate) else { return outcome };
+    let words = match fate {
+        Fate::Ended => "Slurm has ended the job".to_owned(),
+        Fate::EndedOnRequest(what) => format!("Slurm has ended the job at this node's request ({what})"),
+        Fate::GoesOn(why) => {
+            format!("the job could not be ended ({why}) and runs without an IMEX channel here")
+        }
+    };
+    report.message = format!("{}; {words}", report.message);
+    Outcome::Refused(report)
+}
+
 /// The meaning of an end.
 #[must_use]
 pub fn of_end(result: Result<Closed, TrayError>) -> Outcome {
@@ -113,8 +133,19 @@ pub fn of_end(result: Result<Closed, TrayError>) -> Outcome {
         Ok(Closed::Nothing) => Outcome::Nothing("no domain of this job on this tray".to_owned()),
         Ok(Closed::LaterRun) => Outcome::Nothing("the job's domain belongs to a later run".to_owned()),
         Ok(Closed::Gone { daemon, was }) => {
-            let was = was.map_or_else(|| "unknown".to_owned(), |state| format!("{state:?}").to_lowercase());
-            Outcome::Done("removed", format!("domain was {was}, daemon ended: {daemon:?}").to_lowercase())
+            let was = match was {
+                Some(State::Ready) => "the domain was complete",
+                Some(State::Starting) => "the domain was still forming",
+                Some(State::NoDomain) => "the domain had been given up, since a member was missing",
+                Some(State::Stopping) => "the domain was being taken down already",
+                None => "the record could not be used",
+            };
+            let daemon = match daemon {
+                Ended::Already => "the daemon was not running",
+                Ended::Gracefully => "the daemon has ended in order",
+                Ended::Killed => "the daemon had to be killed",
+            };
+            Outcome::Done("removed", format!("{was}; {daemon}"))
         }
         Err(error) => Outcome::Refused(tray_report(&error)),
     }
@@ -158,6 +189,13 @@ fn own_report(readiness: &Readiness) -> Report {
         Readiness::NotReady { last } => {
             Report::new(Blame::Node, format!("the IMEX daemon did not become READY; last answer: {last}"))
         }
+        Readiness::CutOff { why } => {
+            Report::new(Blame::Node, format!("this node is cut off from the job's other nodes: {why}"))
+                .with_hint("check link, address, routes and firewall of this node's network interface")
+        }
+        Readiness::NoRollCall { why } => {
+            Report::new(Blame::Node, format!("this node cannot take part in the roll call: {why}"))
+        }
         other => Report::new(Blame::Bug, format!("unexpected end of the wait: {other:?}")),
     }
 }
@@ -182,22 +220,15 @@ fn peer_report(readiness: &Readiness, members: &[Member]) -> Report {
                 Missing::Late => "did not connect in time",
                 Missing::Left => "are missing, one left again",
                 Missing::Absent => "are missing, on one no IMEX daemon listens",
+                Missing::Unanswered => {
+                    "are connected, but their prologs have not said that their nodes are complete"
+                }
             };
-            (
-                format!(
-                    "{} of {} members {how}; the job runs without an IMEX channel on this node",
-                    missing.len(),
-                    members.len()
-                ),
-                missing.as_slice(),
-            )
+            (format!("{} of {} members {how}", missing.len(), members.len()), missing.as_slice())
         }
-        Readiness::NoView { last } => (
-            format!(
-                "the members' connections could not be read, so the job runs without an IMEX channel on this node; last answer: {last}"
-            ),
-            [].as_slice(),
-        ),
+        Readiness::NoView { last } => {
+            (format!("the members' connections could not be read; last answer: {last}"), [].as_slice())
+        }
         other => return Report::new(Blame::Bug, format!("unexpected end of the wait: {other:?}")),
     };
     let mut report = Report::new(Blame::Peer, message).with_hint(

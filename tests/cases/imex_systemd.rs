@@ -232,7 +232,7 @@ fn a_unit(_: &Setup) -> anyhow::Result<()> {
     ensure!(health.starts_with("ok: t1 in block nvl-"), "{health}");
     let epilog = tray.hook(&[], "imex-epilog")?;
     ensure!(epilog.status.code() == Some(0), "{epilog:?}");
-    ensure!(String::from_utf8_lossy(&epilog.stderr).contains("daemon ended: gracefully"), "{epilog:?}");
+    ensure!(String::from_utf8_lossy(&epilog.stderr).contains("the daemon has ended in order"), "{epilog:?}");
     tray.wait_no_units()?;
     wait_for("the journal has both closing lines", BOOT, || {
         let said =

@@ -97,6 +97,28 @@ fn value_faults(settings: &Settings) -> Vec<String> {
         standing.server_port != standing.command_port,
         format!("standing.command_port: {} is already standing.server_port", standing.command_port),
     );
+    for (key, path) in
+        [("slurm.scontrol", &settings.slurm.scontrol), ("slurm.scancel", &settings.slurm.scancel)]
+    {
+        demand(is_plain(path), format!("{key}: {} is not an absolute path without \"..\"", path.display()));
+    }
+    let roll = &settings.roll_call;
+    demand(
+        (1..=1024).contains(&roll.ports),
+        format!("roll_call.ports: {} is not from 1 to 1024", roll.ports),
+    );
+    demand(
+        roll.port.checked_add(roll.ports.saturating_sub(1)).is_some(),
+        format!("roll_call.ports: {} lead beyond port 65535", roll.ports),
+    );
+    let rolls = roll.port..=roll.port.saturating_add(roll.ports.saturating_sub(1));
+    let others = [daemon.server_port, daemon.command_port, standing.server_port, standing.command_port];
+    let span = |first: u16| first..=first.saturating_add(rotation - 1);
+    let apart = others.into_iter().all(|first| !span(first).any(|port| rolls.contains(&port)));
+    demand(
+        roll.port == 0 || apart,
+        format!("roll_call.port: {} and the next {} are also ports of IMEX daemons", roll.port, roll.ports),
+    );
     if let Some(directory) = &settings.metrics.directory {
         demand(
             is_plain(directory),
@@ -136,6 +158,7 @@ fn value_faults(settings: &Settings) -> Vec<String> {
         ("fabric_seconds", d.fabric_seconds),
         ("peer_lost_seconds", d.peer_lost_seconds),
         ("peer_absent_seconds", d.peer_absent_seconds),
+        ("job_end_seconds", d.job_end_seconds),
         ("control_call_seconds", d.control_call_seconds),
         ("stop_seconds", d.stop_seconds),
         ("lock_seconds", d.lock_seconds),

@@ -44,6 +44,7 @@ struct Program<'a> {
     tray: &'a mut Tray,
     changes_left: usize,
     outcome: Readiness,
+    agreement: Option<Readiness>,
 }
 
 impl Program<'_> {
@@ -130,6 +131,10 @@ impl World for Program<'_> {
     fn wait_ready(&mut self, _record: &Record) -> Readiness {
         self.outcome.clone()
     }
+    fn agree(&mut self, record: &Record) -> Result<Duration, Readiness> {
+        assert!(self.tray.channels.iter().any(|(job, _)| *job == record.job) || record.channel.is_none());
+        self.agreement.clone().map_or(Ok(Duration::ZERO), Err)
+    }
     fn ask_daemon_to_stop(&mut self, record: &Record) -> Result<(), Killed> {
         let job = record.job;
         self.change(|tray| {
@@ -173,13 +178,14 @@ fn ready() -> Readiness {
 }
 
 fn begun_ready() -> Begun {
-    Begun::Ready { after: Duration::from_secs(1), domain: "UP".to_owned() }
+    Begun::Ready { after: Duration::from_secs(1), agreed: Duration::ZERO, domain: "UP".to_owned() }
 }
 
-fn outcomes() -> [Readiness; 6] {
+fn outcomes() -> [Readiness; 7] {
     [
         ready(),
         Readiness::RunEnded,
+        Readiness::CutOff { why: String::new() },
         Readiness::DaemonDied,
         Readiness::NotReady { last: String::new() },
         Readiness::PeersMissing { missing: vec![(0, "missing".to_owned())], why: Missing::Late },
@@ -188,11 +194,21 @@ fn outcomes() -> [Readiness; 6] {
 }
 
 fn begin_killed(tray: &mut Tray, record: Record, kill: usize, outcome: &Readiness) -> Result<Begun, Killed> {
-    begin(&mut Program { tray, changes_left: kill, outcome: outcome.clone() }, record)
+    begin(&mut Program { tray, changes_left: kill, outcome: outcome.clone(), agreement: None }, record)
+}
+
+/// A begin whose own part is complete, but not everybody's.
+fn begin_alone(tray: &mut Tray, kill: usize, why: &Readiness) -> Result<Begun, Killed> {
+    let agreement = Some(why.clone());
+    begin(&mut Program { tray, changes_left: kill, outcome: ready(), agreement }, plan(1))
 }
 
 fn end_killed(tray: &mut Tray, job: u32, kill: usize) -> Result<Closed, Killed> {
-    end(&mut Program { tray, changes_left: kill, outcome: ready() }, JobId::new(job).unwrap(), EPILOG)
+    end(
+        &mut Program { tray, changes_left: kill, outcome: ready(), agreement: None },
+        JobId::new(job).unwrap(),
+        EPILOG,
+    )
 }
 
 /// Every tray that a begin can leave behind, killed anywhere or not at all.
@@ -202,6 +218,9 @@ fn after_begin() -> Vec<Tray> {
         for kill in 0..STEPS_MAX {
             let mut tray = Tray::default();
             let _killed = begin_killed(&mut tray, plan(1), kill, &outcome);
+            trays.push(tray);
+            let mut tray = Tray::default();
+            let _killed = begin_alone(&mut tray, kill, &outcome);
             trays.push(tray);
         }
     }
@@ -213,8 +232,8 @@ fn the_kills_reach_every_step() {
     let mut tray = Tray::default();
     let steps = (0..STEPS_MAX)
         .filter(|kill| begin_killed(&mut tray.clone(), plan(1), *kill, &ready()) == Err(Killed));
-    // save, three files, daemon, its process id returned, save, channel, save.
-    assert_eq!(steps.count(), 8);
+    // save, three files, daemon, its process id returned, save, channel, save, save.
+    assert_eq!(steps.count(), 9);
     assert_eq!(begin_killed(&mut tray, plan(1), NEVER, &ready()), Ok(begun_ready()));
     assert!(tray.channels.len() == 1 && tray.daemons.len() == 1);
 }
@@ -343,6 +362,20 @@ fn a_channel_exists_only_after_the_domain_is_complete() {
         let mut tray = Tray::default();
         let begun = begin_killed(&mut tray, plan(1), NEVER, &outcome).unwrap();
         assert_eq!(tray.channels.len(), usize::from(matches!(begun, Begun::Ready { .. })), "{outcome:?}");
+    }
+}
+
+#[test]
+fn without_the_others_word_the_channel_goes_again() {
+    let missing = Readiness::PeersMissing { missing: vec![], why: Missing::Unanswered };
+    for (why, begun) in [
+        (missing.clone(), Begun::NoDomain(missing)),
+        (Readiness::RunEnded, Begun::RunEnded),
+        (Readiness::DaemonDied, Begun::Failed(Readiness::DaemonDied)),
+    ] {
+        let mut tray = Tray::default();
+        assert_eq!(begin_alone(&mut tray, NEVER, &why), Ok(begun));
+        assert!(tray.channels.is_empty(), "{tray:?}");
     }
 }
 

@@ -3,8 +3,8 @@ use super::*;
 /// A script of one character a round: what daemon and tool show. The last one repeats.
 ///
 /// `i` initialising, `x` the tool fails at `-q`, `v` READY but no view, `C` complete, `1`/`2` member 1/2 of three is
-/// missing though its daemon listens, `a` member 1 is missing and nothing listens there, `e` ended by an epilog, `d`
-/// daemon dead.
+/// missing though its daemon listens, `a` member 1 is missing and nothing listens there, `s` both others are missing and
+/// silent, `r` both are missing and refuse, `e` ended by Slurm, `d` daemon dead.
 struct Script {
     rounds: Vec<char>,
     at: usize,
@@ -56,12 +56,22 @@ impl Probe for Script {
         }
         let word = |index: usize| match if now == 'a' { Some(1) } else { now.to_digit(10) } {
             Some(missing) if missing as usize == index => "NEVER_CONNECTED".to_owned(),
+            None if matches!(now, 's' | 'r') && index > 0 => "NEVER_CONNECTED".to_owned(),
             _ => "CONNECTED".to_owned(),
         };
         Ok(OwnRow { words: (0..3).map(word).collect(), domain: "UP".to_owned() })
     }
-    fn is_listening(&mut self, index: usize) -> bool {
-        !(self.now() == 'a' && index == 1)
+    fn knock(&mut self, members: &[usize]) -> Vec<Knock> {
+        let answer = |index: &usize| match self.now() {
+            'a' if *index == 1 => Knock::Refused,
+            's' => Knock::Silent,
+            'r' => Knock::Refused,
+            _ => Knock::Listening,
+        };
+        members.iter().map(answer).collect()
+    }
+    fn cut_off(&mut self, knocks: &[Knock]) -> Option<String> {
+        knocks.iter().all(|knock| *knock == Knock::Silent).then(|| "nobody answers".to_owned())
     }
 }
 
@@ -127,9 +137,18 @@ fn a_member_that_left_is_given_up_early() {
 fn a_member_where_nothing_listens_is_given_up_early_unless_a_daemon_comes() {
     let mut script = Script { rounds: vec!['a'], at: 0, pauses: 0, limit: 20 };
     assert_eq!(wait_ready(&mut script, PATIENCE), missing(1, Missing::Absent));
-    assert_eq!(script.pauses, 9);
+    // The first knock comes after a second.
+    assert_eq!(script.pauses, 10);
     assert!(matches!(outcome("aaaaaaaa1aaaaaaaaC"), Readiness::Ready { .. }));
     assert_eq!(outcome("aaaaaaaa11111111111111111"), missing(1, Missing::Late));
+}
+
+#[test]
+fn a_tray_that_reaches_nobody_blames_itself_only_if_nobody_answers() {
+    assert_eq!(outcome("s"), Readiness::CutOff { why: "nobody answers".to_owned() });
+    assert!(matches!(outcome("r"), Readiness::PeersMissing { why: Missing::Absent, .. }));
+    // One of them answered at last.
+    assert!(matches!(outcome("sssss11111111111111111"), Readiness::PeersMissing { .. }));
 }
 
 #[test]

@@ -4,9 +4,8 @@
 //! become unreadable meanwhile, and is a no-op where nothing was begun.
 #![forbid(unsafe_code)]
 
-use super::{Ground, Summary, Surroundings, budget};
+use super::{Ground, Summary, Surroundings, Times, budget};
 use crate::config::{Mode, Settings};
-use crate::deadline::Deadline;
 use crate::lifecycle::end;
 use crate::lock::TrayLock;
 use crate::mark::{Mark, forget_old};
@@ -47,7 +46,7 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Result<Outcome, Outcom
         + Duration::from_secs(settings.deadlines.stop_seconds)
         + KILL_RESERVE;
     let total = budget(wanted, conf.epilog_timeout());
-    let budget = Deadline::after(total.saturating_sub(KILL_RESERVE.min(total / 2)));
+    let times = Times::of(total.saturating_sub(KILL_RESERVE.min(total / 2)), Duration::ZERO);
 
     let ground = Ground::prepare(&around.paths, started)?;
     let (epilog_started, boot) = (ground.started, ground.boot.clone());
@@ -55,12 +54,12 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Result<Outcome, Outcom
         |error| Outcome::refused(Blame::Node, &error, "check owner and mode of the state directory");
     // Before the lock: the job's own prolog may hold it, and waits only until it sees this.
     Mark { epilog_started, boot: boot.clone() }.leave(&ground.state, job).map_err(state_fault)?;
-    let limit = budget.within(settings.deadlines.epilog_lock());
+    let limit = times.whole.within(settings.deadlines.epilog_lock());
     summary.phases.end("read");
     let _lock = TrayLock::take(&ground.state, limit).map_err(|error| of_lock(&error))?;
     summary.phases.end("lock");
     forget_old(&ground.state, epilog_started.ticks, &boot).map_err(state_fault)?;
-    let mut tray = ground.tray(&around.paths, settings, budget)?;
+    let mut tray = ground.tray(&around.paths, settings, times)?;
     let result = end(&mut tray, job, epilog_started);
     summary.phases.end("remove");
     Ok(of_end(result))

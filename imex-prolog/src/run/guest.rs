@@ -1,19 +1,18 @@
 //! The prolog of a job that is a guest in the standing domain.
 #![forbid(unsafe_code)]
 
-use super::prolog::{Step, describe, outcome, settings_words};
+use super::ending::{self, Run};
+use super::prolog::{Place, Step, describe, outcome, settings_words};
 use super::{Ground, Phases};
 use crate::config::Settings;
 use crate::daemon::TrayOwner;
-use crate::deadline::Deadline;
-use crate::lifecycle::Begun;
+use crate::lifecycle::{Begun, World};
 use crate::lock::TrayLock;
 use crate::members::Members;
-use crate::paths::Paths;
 use crate::record::{Kind, Record};
-use crate::standing::{Prepared, StandingWorld, Wanted, prepare, settle};
+use crate::standing::{Prepared, StandingWorld, Wanted, prepare, settle, withdraw};
 use crate::tray::{Tray, TrayError, log_name};
-use crate::verdict::{Outcome, of_lock};
+use crate::verdict::{Outcome, of_lock, with_fate};
 use std::time::Duration;
 
 /// How often a daemon that does not serve is replaced in one run.
@@ -45,14 +44,14 @@ pub(super) fn join(
     ground: Ground,
     wanted: Wanted,
     settings: Settings,
-    paths: &Paths,
-    budget: Deadline,
+    place: Place<'_>,
     phases: &mut Phases,
 ) -> Step<Outcome> {
     let proc = ground.proc.clone();
     let program = settings.daemon.program.clone();
     let job = wanted.guest.job;
-    let mut tray = ground.tray(paths, settings, budget)?;
+    let run = Run { job, started: wanted.guest.prolog_started, own: wanted.guest.own_index };
+    let mut tray = ground.tray(place.paths, settings, place.times)?;
     tracing::info!(
         %job,
         block = %wanted.standing.block,
@@ -63,13 +62,12 @@ pub(super) fn join(
         "joining the standing domain"
     );
     let result = rounds(&mut tray, &wanted)?;
-    let forming = match &result {
-        Ok(Begun::Ready { after, .. }) => Some(("forming", *after)),
-        _ => None,
-    };
-    phases.end_with("start", forming);
+    phases.end_start(&result);
+    let fate = ending::fate(&mut tray, &run, &result, place.conf);
+    phases.end("end");
     let log = log_name(Kind::Standing, job);
-    Ok(outcome(result, paths, &program, &wanted.guest.members, &log, &proc))
+    let outcome = outcome(result, place.paths, &program, &wanted.guest.members, &log, &proc);
+    Ok(with_fate(outcome, fate.as_ref()))
 }
 
 /// The tray is not locked while a guest waits for its peers: other jobs may begin and end meanwhile.
@@ -96,6 +94,14 @@ fn rounds(tray: &mut Tray<TrayOwner>, wanted: &Wanted) -> Step<Result<Begun, Tra
             settle(tray, wanted, &record, fresh, readiness)
         };
         match settled {
+            Ok(Some(Begun::Ready { after, domain, .. })) => {
+                let why = match tray.agree(&wanted.guest) {
+                    Ok(agreed) => return Ok(Ok(Begun::Ready { after, agreed, domain })),
+                    Err(why) => why,
+                };
+                let _lock = lock(tray)?;
+                return Ok(withdraw(tray, wanted, why));
+            }
             Ok(Some(begun)) => return Ok(Ok(begun)),
             Ok(None) => {
                 tracing::warn!(job = %wanted.guest.job, "the standing domain's IMEX daemon did not serve; once more")

@@ -1,12 +1,14 @@
 //! The prolog: decide whether this job gets a domain here, who is in it, and bring it up.
 #![forbid(unsafe_code)]
 
-use super::{Ground, Phases, Summary, Surroundings, budget, guest};
+use super::ending::{self, Run};
+use super::{Ground, Phases, Summary, Surroundings, Times, budget, guest};
 use crate::channel;
 use crate::config::{ChannelPolicy, Mode, Settings, SingleTray};
 use crate::deadline::{Deadline, Pauses};
 use crate::fit::{Fit, fit, is_named_after_fabric};
 use crate::job::{JobContext, Sharing};
+use crate::job_end::JobEnd;
 use crate::lifecycle::{Begun, begin};
 use crate::lock::TrayLock;
 use crate::members::{Members, block_of, load_topologies, members as members_of};
@@ -17,7 +19,7 @@ use crate::resolve::resolve;
 use crate::slurm_conf::SlurmConf;
 use crate::standing::give_way;
 use crate::tray::{TrayError, log_name};
-use crate::verdict::{Domain, Outcome, of_begin, of_lock};
+use crate::verdict::{Domain, Outcome, of_begin, of_lock, with_fate};
 use crate::version::{Query, mismatch};
 use fabric::names::{BlockName, NodeName};
 use fabric::nvml::NvmlError;
@@ -69,7 +71,10 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
         Outcome::refused(Blame::Config, &error, "SLURM_CONF must name slurmd's slurm.conf")
     })?;
     refuse_jobs_without_gpus(&job, &conf)?;
-    let budget = Deadline::after(budget(settings.deadlines.ready(), conf.prolog_timeout()));
+    let job_end = JobEnd::watch(&conf.spool_dir(job.node.as_str()), job.id, job.started);
+    let end = Duration::from_secs(settings.deadlines.job_end_seconds);
+    let times = Times::of(budget(settings.deadlines.ready(), conf.prolog_timeout()), end);
+    let budget = times.forming;
 
     let version = Query::start(&settings.daemon.program);
     let found = find_members(&job, mode, around, &settings, budget, summary)?;
@@ -82,7 +87,8 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
     };
     let members = addresses(&listed.nodes, &job, &conf, around, &settings, budget)?;
     summary.phases.end("resolve");
-    let ground = Ground::prepare(&around.paths, started)?;
+    let ground = Ground { job_end: Some(job_end), ..Ground::prepare(&around.paths, started)? };
+    let place = Place { paths: &around.paths, conf: &job.conf, times };
     let record = Record {
         job: job.id,
         kind: Kind::Own,
@@ -100,12 +106,19 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
     match mode {
         Mode::PerPartition => {
             let wanted = guest::wanted(record, &found.members);
-            guest::join(ground, wanted, settings, &around.paths, budget, &mut summary.phases)
+            guest::join(ground, wanted, settings, place, &mut summary.phases)
         }
-        Mode::PerJob | Mode::Off => {
-            bring_up(ground, record, settings, &around.paths, budget, &mut summary.phases)
-        }
+        Mode::PerJob | Mode::Off => bring_up(ground, record, settings, place, &mut summary.phases),
     }
+}
+
+/// Where a run is, and until when.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) paths: &'a Paths,
+    /// slurmd's `slurm.conf`.
+    pub(super) conf: &'a Path,
+    pub(super) times: Times,
 }
 
 /// The address of each node, the same for all that look.
@@ -290,32 +303,31 @@ fn bring_up(
     ground: Ground,
     record: Record,
     settings: Settings,
-    paths: &Paths,
-    budget: Deadline,
+    place: Place<'_>,
     phases: &mut Phases,
 ) -> Step<Outcome> {
-    let limit = budget.within(Duration::from_secs(settings.deadlines.lock_seconds));
+    let limit = place.times.forming.within(Duration::from_secs(settings.deadlines.lock_seconds));
     let _lock = TrayLock::take(&ground.state, limit).map_err(|error| of_lock(&error))?;
     phases.end("lock");
     let (proc, program) = (ground.proc.clone(), settings.daemon.program.clone());
     let (job, members) = (record.job, record.members.clone());
-    let mut tray = ground.tray(paths, settings, budget)?;
+    let run = Run { job, started: record.prolog_started, own: record.own_index };
+    let mut tray = ground.tray(place.paths, settings, place.times)?;
     tracing::info!(
         %job,
         block = %record.block,
         members = %describe(&members),
         channel = record.channel.map(|channel| channel.number),
         settings = settings_words(&tray.settings),
-        budget_ms = u64::try_from(budget.remaining().as_millis()).unwrap_or(u64::MAX),
+        budget_ms = u64::try_from(place.times.forming.remaining().as_millis()).unwrap_or(u64::MAX),
         "beginning the domain"
     );
     let result = give_way(&mut tray).and_then(|()| begin(&mut tray, record));
-    let forming = match &result {
-        Ok(Begun::Ready { after, .. }) => Some(("forming", *after)),
-        _ => None,
-    };
-    phases.end_with("start", forming);
-    Ok(outcome(result, paths, &program, &members, &log_name(Kind::Own, job), &proc))
+    phases.end_start(&result);
+    let fate = ending::fate(&mut tray, &run, &result, place.conf);
+    phases.end("end");
+    let outcome = outcome(result, place.paths, &program, &members, &log_name(Kind::Own, job), &proc);
+    Ok(with_fate(outcome, fate.as_ref()))
 }
 
 /// What a begin means, told with the daemon's log and other daemons of the tray.

@@ -86,6 +86,9 @@ impl World for Program<'_> {
     fn wait_ready(&mut self, _record: &Record) -> Readiness {
         self.outcome.clone()
     }
+    fn agree(&mut self, _record: &Record) -> Result<Duration, Readiness> {
+        Ok(Duration::ZERO)
+    }
     fn ask_daemon_to_stop(&mut self, _record: &Record) -> Result<(), Killed> {
         Ok(())
     }

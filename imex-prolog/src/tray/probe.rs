@@ -6,9 +6,10 @@ use crate::ctl::{Ctl, CtlError, OwnRow, OwnState};
 use crate::daemon::DaemonOwner;
 use crate::deadline::{Deadline, Pauses};
 use crate::lifecycle::World;
+use crate::network::{self, Knock};
 use crate::readiness::{PAUSE_FIRST, PAUSE_LONGEST, Probe};
 use crate::record::Record;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Longest wait for an answer to one knock at a peer's port; inside a rack an answer takes less than a millisecond.
@@ -38,7 +39,7 @@ impl<'a, O: DaemonOwner> TrayProbe<'a, O> {
     }
 
     fn call_deadline(&self) -> Deadline {
-        self.tray.budget.within(self.call)
+        self.tray.forming.within(self.call)
     }
 }
 
@@ -48,11 +49,11 @@ impl<O: DaemonOwner> Probe for TrayProbe<'_, O> {
     }
 
     fn remaining(&self) -> Duration {
-        self.tray.budget.remaining()
+        self.tray.forming.remaining()
     }
 
     fn pause(&mut self) {
-        self.pauses.pause(self.tray.budget);
+        self.pauses.pause(self.tray.forming);
     }
 
     fn has_ended(&mut self) -> bool {
@@ -73,10 +74,16 @@ impl<O: DaemonOwner> Probe for TrayProbe<'_, O> {
         self.ctl.own_row(self.record.own_index, self.record.members.len(), self.call_deadline())
     }
 
-    fn is_listening(&mut self, index: usize) -> bool {
-        let Some(member) = self.record.members.get(index) else { return false };
-        let address = SocketAddr::new(member.address, self.tray.ports_of(self.record).server);
-        let limit = KNOCK.min(self.tray.budget.remaining());
-        !limit.is_zero() && TcpStream::connect_timeout(&address, limit).is_ok()
+    fn knock(&mut self, members: &[usize]) -> Vec<Knock> {
+        let port = self.tray.ports_of(self.record).server;
+        let members = members.iter().filter_map(|index| self.record.members.get(*index));
+        let addresses: Vec<SocketAddr> =
+            members.map(|member| SocketAddr::new(member.address, port)).collect();
+        network::knock(&addresses, KNOCK.min(self.tray.forming.remaining()))
+    }
+
+    fn cut_off(&mut self, knocks: &[Knock]) -> Option<String> {
+        let own = self.record.members.get(self.record.own_index)?;
+        network::cut_off(own.address, knocks)
     }
 }

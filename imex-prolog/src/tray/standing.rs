@@ -7,6 +7,7 @@ use crate::ctl::{Ctl, CtlError, OwnRow, OwnState};
 use crate::daemon::{DaemonOwner, Ended};
 use crate::imexd_config::CONFIG_FILE;
 use crate::lifecycle::Stored;
+use crate::network::Knock;
 use crate::readiness::{Patience, Probe, Readiness, wait_ready};
 use crate::record::{Kind, Record, STANDING_FILE, State};
 use crate::standing::StandingWorld;
@@ -63,6 +64,7 @@ impl<O: DaemonOwner> StandingWorld for Tray<O> {
         };
         let position = |node| standing.members.iter().position(|member| member == node);
         let positions = guest.members.iter().filter_map(position).collect();
+        self.open_roll(guest);
         let inner = TrayProbe::new(self, &seen, ctl, call);
         wait_ready(&mut GuestProbe { inner, positions }, patience)
     }
@@ -106,7 +108,13 @@ impl<O: DaemonOwner> Probe for GuestProbe<'_, O> {
         Ok(OwnRow { words: self.positions.iter().map(word).collect(), domain: row.domain })
     }
 
-    fn is_listening(&mut self, index: usize) -> bool {
-        self.positions.get(index).copied().is_some_and(|position| self.inner.is_listening(position))
+    fn knock(&mut self, members: &[usize]) -> Vec<Knock> {
+        let positions: Vec<usize> =
+            members.iter().filter_map(|index| self.positions.get(*index).copied()).collect();
+        self.inner.knock(&positions)
+    }
+
+    fn cut_off(&mut self, knocks: &[Knock]) -> Option<String> {
+        self.inner.cut_off(knocks)
     }
 }

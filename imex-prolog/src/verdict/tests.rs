@@ -33,9 +33,47 @@ fn missing_members_are_named_and_do_not_drain_this_tray() {
     assert_eq!((outcome.exit_code(), outcome.word()), (0, "no-domain"));
     assert_eq!(
         text(&outcome),
-        "1 of 2 members are missing, on one no IMEX daemon listens; the job runs without an IMEX channel on this node\n  \
+        "1 of 2 members are missing, on one no IMEX daemon listens\n  \
          member 0: h001 at 10.75.1.1: NEVER_CONNECTED\n\
          hint: look at imex.log and the IMEX daemon's log of the members named here; this node stays in service"
+    );
+}
+
+#[test]
+fn what_became_of_the_job_is_told_with_the_missing_members() {
+    let readiness = Readiness::PeersMissing { missing: vec![(0, "x".to_owned())], why: Missing::Unanswered };
+    let outcome = begun(Ok(Begun::NoDomain(readiness)));
+    let message = |fate: &Fate| match with_fate(outcome.clone(), Some(fate)) {
+        Outcome::Refused(report) => (report.message, report.blame),
+        other => panic!("{other:?}"),
+    };
+    let begin = "1 of 2 members are connected, but their prologs have not said that their nodes are complete";
+    for (fate, end) in [
+        (Fate::Ended, "Slurm has ended the job"),
+        (
+            Fate::EndedOnRequest("requeued and held it"),
+            "Slurm has ended the job at this node's request (requeued and held it)",
+        ),
+        (
+            Fate::GoesOn("no answer".to_owned()),
+            "the job could not be ended (no answer) and runs without an IMEX channel here",
+        ),
+    ] {
+        assert_eq!(message(&fate), (format!("{begin}; {end}"), Blame::Peer));
+    }
+    let ended = begun(Ok(Begun::RunEnded));
+    assert_eq!(with_fate(ended.clone(), Some(&Fate::Ended)), ended);
+}
+
+#[test]
+fn a_tray_that_is_cut_off_drains_itself_and_says_what_to_look_at() {
+    let why = "none of the 17 other members answers in any way".to_owned();
+    let outcome = begun(Ok(Begun::Failed(Readiness::CutOff { why })));
+    assert_eq!(outcome.exit_code(), 1);
+    assert_eq!(
+        text(&outcome),
+        "this node is cut off from the job's other nodes: none of the 17 other members answers in any way\n\
+         hint: check link, address, routes and firewall of this node's network interface"
     );
 }
 
@@ -62,13 +100,14 @@ fn the_own_daemons_fault_drains_this_tray_and_shows_its_log() {
 
 #[test]
 fn good_ends_say_how_long_and_what() {
-    let ready = Begun::Ready { after: Duration::from_millis(1234), domain: "UP".to_owned() };
+    let (after, agreed) = (Duration::from_millis(1234), Duration::from_millis(56));
+    let ready = Begun::Ready { after, agreed, domain: "UP".to_owned() };
     let outcome = begun(Ok(ready));
     assert_eq!((outcome.exit_code(), outcome.word()), (0, "ready"));
-    assert_eq!(text(&outcome), "all 2 members connected after 1234 ms, domain UP");
+    assert_eq!(text(&outcome), "all 2 members connected after 1234 ms, all complete 56 ms later, domain UP");
     assert_eq!(begun(Ok(Begun::RunEnded)).word(), "ended");
     let gone = of_end(Ok(Closed::Gone { daemon: Ended::Gracefully, was: Some(State::Ready) }));
-    assert_eq!(text(&gone), "domain was ready, daemon ended: gracefully");
+    assert_eq!(text(&gone), "the domain was complete; the daemon has ended in order");
     assert_eq!(of_end(Ok(Closed::Nothing)).exit_code(), 0);
 }
 

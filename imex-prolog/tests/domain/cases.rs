@@ -13,7 +13,7 @@ pub(crate) type Case = fn() -> Result<()>;
 
 /// All cases; without root they are listed as ignored.
 pub(crate) fn all(is_root: bool) -> Vec<Trial> {
-    let cases: [(&str, Case); 14] = [
+    let cases: [(&str, Case); 17] = [
         ("a_job_on_one_tray_gets_its_domain_and_loses_it", one_tray),
         ("a_second_prolog_keeps_the_domain_and_a_second_epilog_finds_nothing", twice),
         ("a_daemon_that_refuses_to_start_is_this_trays_fault", refused),
@@ -25,6 +25,9 @@ pub(crate) fn all(is_root: bool) -> Vec<Trial> {
         ("two_trays_form_one_domain", pair),
         ("a_tray_that_fails_drains_itself_and_not_its_peer", failing_peer),
         ("members_give_up_soon_after_one_of_them_has_left", leaving_peer),
+        ("a_prolog_sees_that_its_job_was_cancelled", cancelled),
+        ("no_tray_is_ready_while_another_ones_prolog_cannot_tell", half_formed),
+        ("a_job_whose_peer_never_comes_is_put_back", put_back),
         ("a_daemon_of_another_version_is_this_trays_fault", other_version),
         ("runs_are_timed_in_the_log_and_counted_in_the_metrics", timed),
         ("the_next_job_clears_what_a_lost_epilog_left", next_job),
@@ -43,7 +46,7 @@ fn one_tray() -> Result<()> {
     let owner = channel.map(|data| (data.mode() & 0o7777, data.uid(), data.gid()));
     ensure!(owner == Some((0o600, 1000, 100)), "channel: {owner:?}");
     ensure!(site.daemons(1)?.len() == 1);
-    site.hook("epilog", 1)?.expect(0, "domain was ready, daemon ended: gracefully")?;
+    site.hook("epilog", 1)?.expect(0, "the domain was complete; the daemon has ended in order")?;
     site.ensure_clean(1)
 }
 
@@ -94,7 +97,7 @@ fn ignores_sigterm() -> Result<()> {
     site.hook("prolog", 1)?.expect(0, "outcome=\"ready\"")?;
     let ran = site.hook("epilog", 1)?;
     ran.expect(0, "ignored SIGTERM and was killed")?;
-    ran.expect(0, "daemon ended: killed")?;
+    ran.expect(0, "the daemon had to be killed")?;
     site.ensure_clean(1)
 }
 
@@ -104,7 +107,7 @@ fn epilog_wins() -> Result<()> {
     let prolog = site.start("prolog", 1)?;
     wait_for("the daemon", || Ok(!site.daemons(1)?.is_empty()))?;
     site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
-    Ran::of(prolog)?.expect(0, "an epilog has ended this run")?;
+    Ran::of(prolog)?.expect(0, "Slurm has ended this run")?;
     site.ensure_clean(1)
 }
 
@@ -132,7 +135,7 @@ fn pair() -> Result<()> {
     Ran::of(prologs.1)?.expect(0, "all 2 members connected")?;
     ensure!(one.channel().is_some() && two.channel().is_some());
     for site in [one, two] {
-        site.hook("epilog", 1)?.expect(0, "domain was ready, daemon ended: gracefully")?;
+        site.hook("epilog", 1)?.expect(0, "the domain was complete; the daemon has ended in order")?;
         site.ensure_clean(1)?;
     }
     Ok(())
@@ -163,10 +166,61 @@ fn leaving_peer() -> Result<()> {
     Ran::of(prologs.0)?.expect(0, "2 of 3 members are missing, one left again")?;
     ensure!(begin.elapsed() < Duration::from_secs(30), "gave up only after {:?}", begin.elapsed());
     for site in [one, two] {
-        site.hook("epilog", 1)?.expect(0, "domain was nodomain")?;
+        site.hook("epilog", 1)?.expect(0, "the domain had been given up, since a member was missing")?;
         site.ensure_clean(1)?;
     }
     Ok(())
+}
+
+fn cancelled() -> Result<()> {
+    let site = Site::alone("[deadlines]\nready_seconds = 60\n")?;
+    site.environment("SLURM_JOB_START_TIME=1790000000\n")?;
+    site.simulate(r#"{"fault":{"kind":"hang"}}"#)?;
+    site.revoke(1, 1_789_999_000)?;
+    let prolog = site.start("prolog", 1)?;
+    wait_for("the daemon", || Ok(!site.daemons(1)?.is_empty()))?;
+    site.revoke(1, 1_790_000_003)?;
+    let begin = std::time::Instant::now();
+    Ran::of(prolog)?.expect(0, "Slurm has ended this run")?;
+    ensure!(begin.elapsed() < Duration::from_secs(5), "backed out only after {:?}", begin.elapsed());
+    ensure!(site.channel().is_none());
+    site.hook("epilog", 1)?.expect(0, "the domain was still forming")?;
+    site.ensure_clean(1)
+}
+
+fn half_formed() -> Result<()> {
+    let long = "[deadlines]\nready_seconds = 8\nown_ready_seconds = 2\ncontrol_call_seconds = 1\n";
+    let [one, two] = Site::several("t[1-2]", [("t1", long), ("t2", long)])?;
+    two.simulate(r#"{"fault":{"kind":"ctl-hang"}}"#)?;
+    let prologs = (one.start("prolog", 1)?, two.start("prolog", 1)?);
+    Ran::of(prologs.1)?.expect(1, "did not become READY")?;
+    let ran = Ran::of(prologs.0)?;
+    // Its daemon is gone by now, too; either shows that the domain is not whole.
+    ran.expect(0, "outcome=\"no-domain\"")?;
+    ran.expect(0, "member 1: t2 at 10.77.")?;
+    ensure!(one.channel().is_none() && two.channel().is_none(), "a half-formed domain got a channel");
+    for site in [one, two] {
+        site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
+        site.ensure_clean(1)?;
+    }
+    Ok(())
+}
+
+fn put_back() -> Result<()> {
+    let [one] = Site::several("t[1-2]", [("t1", QUICK)])?;
+    one.environment("SLURM_JOB_START_TIME=1790000000\n")?;
+    let ran = one.hook("prolog", 1)?;
+    ran.expect(0, "the job could not be ended")?;
+    ran.expect(0, "and runs without an IMEX channel here")?;
+    ensure!(one.asked()? == ["requeuehold Incomplete 1", "1"], "{:?}", one.asked()?);
+    one.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
+    // Now Slurm hears it.
+    one.slurm_hears(1, 1_790_000_009)?;
+    let ran = one.hook("prolog", 1)?;
+    ran.expect(0, "Slurm has ended the job at this node's request (requeued and held it)")?;
+    ran.expect(0, "outcome=\"no-domain\"")?;
+    one.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
+    one.ensure_clean(1)
 }
 
 fn other_version() -> Result<()> {

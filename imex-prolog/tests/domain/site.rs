@@ -118,6 +118,18 @@ pub(crate) struct Site {
     pub(crate) paths: Paths,
 }
 
+/// slurmd's file with one job, as Slurm 26.05 packs it.
+fn cred_state(job: u32, time: u64) -> Vec<u8> {
+    let mut bytes = vec![45, 0, 0, 0, 0, 1];
+    bytes.extend([0; 8]);
+    bytes.extend(job.to_be_bytes());
+    bytes.extend([0xff; 8]);
+    bytes.extend(time.to_be_bytes());
+    bytes.extend([0; 24]);
+    bytes.extend([0; 4]);
+    bytes
+}
+
 /// How a hook process ended.
 pub(crate) struct Ran {
     /// Exit code; `None` when it was killed.
@@ -174,7 +186,10 @@ impl Site {
         }
         std::fs::write(
             root.join("slurm.conf"),
-            format!("GresTypes=gpu\nNodeName={NODES} NodeAddr=10.77.{network}.[1-3]\n"),
+            format!(
+                "GresTypes=gpu\nSlurmdSpoolDir={}\nNodeName={NODES} NodeAddr=10.77.{network}.[1-3]\n",
+                root.display()
+            ),
         )?;
         std::fs::write(
             root.join("topology.yaml"),
@@ -184,11 +199,45 @@ impl Site {
         )?;
         std::fs::write(root.join("nodes"), nodes)?;
         let programs = format!(
-            "[daemon]\nowner = \"direct\"\nprogram = \"{0}/nvidia-imex\"\ncontrol = \"{0}/nvidia-imex-ctl\"\n",
+            "[daemon]\nowner = \"direct\"\nprogram = \"{0}/nvidia-imex\"\ncontrol = \"{0}/nvidia-imex-ctl\"\n\
+             [slurm]\nscontrol = \"{0}/scontrol\"\nscancel = \"{0}/scancel\"\n",
             root.display()
         );
         std::fs::write(&paths.settings, format!("{programs}{settings}"))?;
-        Ok(Self { temp, node, paths })
+        let site = Self { temp, node, paths };
+        for name in ["scontrol", "scancel"] {
+            site.script(name, "exit 1")?;
+        }
+        Ok(site)
+    }
+
+    /// A command of Slurm's: writes down what it is asked, then does `body`.
+    fn script(&self, name: &str, body: &str) -> Result<()> {
+        let path = self.temp.path().join(name);
+        let asked = self.temp.path().join("asked");
+        std::fs::write(&path, format!("#!/bin/sh\necho \"$*\" >> {}\n{body}\n", asked.display()))?;
+        Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?)
+    }
+
+    /// What Slurm's commands were asked.
+    pub(crate) fn asked(&self) -> Result<Vec<String>> {
+        let text = std::fs::read_to_string(self.temp.path().join("asked")).unwrap_or_default();
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// slurmd writes down that it has revoked a job's credential.
+    pub(crate) fn revoke(&self, job: u32, time: u64) -> Result<()> {
+        let new = self.temp.path().join("cred_state.new");
+        std::fs::write(&new, cred_state(job, time))?;
+        Ok(std::fs::rename(new, self.temp.path().join("cred_state"))?)
+    }
+
+    /// From now on Slurm ends a job when it is asked to.
+    pub(crate) fn slurm_hears(&self, job: u32, time: u64) -> Result<()> {
+        let prepared = self.temp.path().join("revoked");
+        std::fs::write(&prepared, cred_state(job, time))?;
+        let target = self.temp.path().join("cred_state");
+        self.script("scontrol", &format!("mv {} {}", prepared.display(), target.display()))
     }
 
     /// Sets the simulated daemon's settings.

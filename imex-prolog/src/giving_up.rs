@@ -1,0 +1,188 @@
+//! After a domain was given up for a peer's sake: the job must not run without it.
+//!
+//! Failing this prolog would drain a healthy tray, and ending it well would let Slurm start the job. So it goes on until Slurm ends
+//! the job, which it does by itself when the peer's prolog has failed. Where that does not come, because the peer cannot even fail,
+//! one member asks Slurm to put the job back, as Slurm itself does after a failed prolog: requeued and held, or cancelled if it
+//! cannot be requeued. That is the only request to slurmctld that a prolog ever makes.
+#![forbid(unsafe_code)]
+
+use crate::call::Call;
+use crate::config::Slurm;
+use crate::ctl::quote;
+use crate::deadline::Deadline;
+use fabric::names::JobId;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::Duration;
+
+/// Slurm's own end of the job takes well below a second after a peer's failure.
+const ASK_AFTER: Duration = Duration::from_secs(3);
+/// How much later each further member asks, in case the first one cannot.
+const ASK_NEXT: Duration = Duration::from_secs(2);
+/// Members that ask.
+const ASKING_MAX: u32 = 4;
+/// Longest call of a Slurm command.
+const CALL: Duration = Duration::from_secs(10);
+
+/// What became of the job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Slurm has ended this run of it.
+    Ended,
+    /// Slurm has ended it at this tray's request; what was done, in words.
+    EndedOnRequest(&'static str),
+    /// It goes on; why, in words.
+    GoesOn(String),
+}
+
+/// What giving up needs of the tray.
+pub trait Site {
+    /// Time since the domain was given up.
+    fn elapsed(&self) -> Duration;
+    /// Time that is left.
+    fn remaining(&self) -> Duration;
+    /// Pauses.
+    fn pause(&mut self);
+    /// Whether Slurm is ending this run of the job.
+    fn has_ended(&mut self) -> bool;
+    /// Asks Slurm to end it; what was done.
+    ///
+    /// # Errors
+    /// Why nothing was done, in words.
+    fn ask(&mut self) -> Result<&'static str, String>;
+}
+
+/// Waits until Slurm ends the job, and asks for it in turn. `rank` is this tray's place among those that are not missing; `None`: it must
+/// not ask.
+pub fn wait_for_end(site: &mut impl Site, rank: Option<usize>) -> Fate {
+    let turn =
+        rank.map(|rank| ASK_AFTER + ASK_NEXT * u32::try_from(rank).unwrap_or(u32::MAX).min(ASKING_MAX));
+    let mut asked = None;
+    loop {
+        if site.has_ended() {
+            return asked.and_then(Result::ok).map_or(Fate::Ended, Fate::EndedOnRequest);
+        }
+        if asked.is_none() && turn.is_some_and(|turn| site.elapsed() >= turn || site.remaining() < ASK_NEXT) {
+            asked = Some(site.ask());
+        }
+        if let Some(Err(why)) = &asked {
+            return Fate::GoesOn(why.clone());
+        }
+        if site.remaining().is_zero() {
+            return Fate::GoesOn("Slurm did not end it in time".to_owned());
+        }
+        site.pause();
+    }
+}
+
+/// Asks Slurm's commands to end the job.
+///
+/// # Errors
+/// What they said.
+pub fn ask_slurm(slurm: &Slurm, conf: &Path, job: JobId, deadline: Deadline) -> Result<&'static str, String> {
+    let run = |program: &Path, arguments: &[&str]| -> Result<(), String> {
+        let told = |why: String| format!("{} {}: {why}", program.display(), arguments.join(" "));
+        let environment = [(OsStr::new("SLURM_CONF"), conf.as_os_str())];
+        let call = Call::start_in(program, arguments, environment);
+        match call.and_then(|call| call.finish(deadline.within(CALL))) {
+            Ok(Some(answer)) if answer.success => Ok(()),
+            Ok(Some(answer)) => Err(told(format!("{} ({})", quote(&answer.text), answer.status))),
+            Ok(None) => Err(told("no answer in time".to_owned())),
+            Err(error) => Err(told(error.to_string())),
+        }
+    };
+    let id = job.to_string();
+    // "Incomplete" leaves a job alone that has ended meanwhile: without it a cancelled job would come back.
+    match run(&slurm.scontrol, &["requeuehold", "Incomplete", &id]) {
+        Ok(()) => Ok("requeued and held it"),
+        Err(requeue) => match run(&slurm.scancel, &[&id]) {
+            Ok(()) => Ok("cancelled it, since it cannot be requeued"),
+            Err(cancel) => Err(format!("{requeue}; {cancel}")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    struct Script {
+        now: u64,
+        ends_at: u64,
+        answer: Result<&'static str, String>,
+        asked_at: Vec<u64>,
+    }
+
+    impl Site for Script {
+        fn elapsed(&self) -> Duration {
+            Duration::from_secs(self.now)
+        }
+        fn remaining(&self) -> Duration {
+            Duration::from_secs(15_u64.saturating_sub(self.now))
+        }
+        fn pause(&mut self) {
+            self.now += 1;
+        }
+        fn has_ended(&mut self) -> bool {
+            self.now >= self.ends_at
+        }
+        fn ask(&mut self) -> Result<&'static str, String> {
+            self.asked_at.push(self.now);
+            self.answer.clone()
+        }
+    }
+
+    fn wait(ends_at: u64, answer: Result<&'static str, String>, rank: Option<usize>) -> (Fate, Vec<u64>) {
+        let mut script = Script { now: 0, ends_at, answer, asked_at: Vec::new() };
+        (wait_for_end(&mut script, rank), script.asked_at)
+    }
+
+    #[test]
+    fn nobody_asks_when_slurm_ends_the_job_by_itself() {
+        assert_eq!(wait(2, Ok("x"), Some(0)), (Fate::Ended, vec![]));
+        assert_eq!(wait(0, Ok("x"), Some(0)), (Fate::Ended, vec![]));
+    }
+
+    #[test]
+    fn each_asks_once_in_its_turn() {
+        assert_eq!(wait(6, Ok("x"), Some(0)), (Fate::EndedOnRequest("x"), vec![3]));
+        assert_eq!(wait(8, Ok("x"), Some(2)), (Fate::EndedOnRequest("x"), vec![7]));
+        assert_eq!(wait(8, Ok("x"), Some(9)), (Fate::Ended, vec![]));
+        assert_eq!(wait(12, Ok("x"), Some(999)).1, [11]);
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_ended_goes_on_and_it_is_said_why() {
+        assert_eq!(wait(99, Err("no".to_owned()), Some(0)), (Fate::GoesOn("no".to_owned()), vec![3]));
+        let late = Fate::GoesOn("Slurm did not end it in time".to_owned());
+        assert_eq!(wait(99, Ok("x"), Some(0)), (late.clone(), vec![3]));
+        assert_eq!(wait(99, Ok("x"), None), (late, vec![]));
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_requeued_is_cancelled() {
+        let temp = tempfile::tempdir().unwrap();
+        let script = |name: &str, body: &str| {
+            let path = temp.path().join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let right = "[ \"$SLURM_CONF $*\" = \"/etc/x.conf requeuehold Incomplete 17\" ]";
+        let slurm = |scontrol: &str, scancel: &str| Slurm {
+            scontrol: script("scontrol", scontrol),
+            scancel: script("scancel", scancel),
+            ..Slurm::default()
+        };
+        let ask = |slurm: &Slurm| {
+            let job = JobId::new(17).unwrap();
+            ask_slurm(slurm, Path::new("/etc/x.conf"), job, Deadline::after(CALL))
+        };
+        assert_eq!(ask(&slurm(right, "exit 1")), Ok("requeued and held it"));
+        let cancelled = ask(&slurm("echo Batch only >&2; exit 1", "[ \"$*\" = 17 ]"));
+        assert_eq!(cancelled, Ok("cancelled it, since it cannot be requeued"));
+        let why = ask(&slurm("exit 1", "echo Unable to contact slurm controller; exit 1")).unwrap_err();
+        assert!(why.contains("scancel 17: \"Unable to contact slurm controller\""), "{why}");
+    }
+}
