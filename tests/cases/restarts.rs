@@ -6,13 +6,13 @@ use crate::domain::{
     Running, SOON, all_up, exactly, finish, finish_all, log_lines, records, settled, start, submit, traces,
 };
 use crate::harness::{Body, Case, Setup, explained};
-use crate::imex::{SETTINGS, SMALL};
+use crate::imex::SMALL;
 use anyhow::ensure;
 use fabric::JobId;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tests::fault::{Fault, FaultKind};
 use tests::{Cluster, wait_for};
 
@@ -41,6 +41,8 @@ pub(crate) const CASES: &[Case] = &[
 
 /// slurmctld writes its state every 5 s when it has changed (Slurm 26.05 src/slurmctld/state_save.c).
 const SAVED: Duration = Duration::from_secs(20);
+/// For all trays to notice that the job is cancelled.
+const FEW_SECONDS: Duration = Duration::from_secs(5);
 /// The tray whose slurmd is killed during a prolog; not the batch host.
 const TRAY: &str = "r01n02";
 
@@ -153,13 +155,15 @@ fn job_goes_on(cluster: &Cluster, id: JobId) -> anyhow::Result<()> {
     finish(cluster, &job)
 }
 
-/// The job is cancelled while the orphan still waits, so that the epilog meets it. The other trays' prologs are not told
-/// (Slurm signals none); they find that this tray has left, for which the settings give them a few seconds here.
+/// The job is cancelled while the orphan still waits, so that the epilog meets it. Slurm signals no prolog; each finds in what its
+/// slurmd has written that the job is over.
 fn killed_and_cancelled(setup: &Setup) -> anyhow::Result<()> {
-    let settings = "[deadlines]\npeer_absent_seconds = 4\npeer_lost_seconds = 2\n";
-    let cluster = setup.builder("orphan").file(SETTINGS, settings).start()?;
+    let cluster = setup.builder("orphan").start()?;
     let cancelled = |cluster: &Cluster, job: JobId| {
         cluster.cancel(job)?;
+        let begin = Instant::now();
+        cluster.wait_idle(&cluster.nodes())?;
+        ensure!(begin.elapsed() < FEW_SECONDS, "COMPLETING for {:?}", begin.elapsed());
         let ended = cluster.wait_ended(job, SOON)?;
         ensure!(ended.state == "CANCELLED", "{ended:?}");
         let lines = log_lines(cluster, TRAY, job)?;
