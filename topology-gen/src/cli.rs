@@ -14,6 +14,7 @@ mod plan;
 mod probe;
 mod show;
 mod tiers;
+mod watch;
 mod why;
 
 use std::ffi::OsString;
@@ -58,6 +59,8 @@ enum Command {
     Apply(apply::ApplyArgs),
     /// Bring a backup into force, in the same way
     Rollback(apply::RollbackArgs),
+    /// Look again and again, and apply what has become stable; as a service
+    Watch(watch::Args),
     /// Tell whether a job fits now, where, and if not, why
     Why(why::Args),
     /// Turn a topology.conf into a topology.yaml, or back
@@ -131,6 +134,7 @@ fn run_to_code(
         Command::Diff(args) => diff::run(args, &mut output),
         Command::Apply(args) => apply::run(args, &mut output),
         Command::Rollback(args) => apply::rollback(args, &mut output),
+        Command::Watch(args) => watch::run(args, &mut output),
         Command::Collect(args) => collect::run(args, &mut output),
         Command::Why(args) => why::run(args, &mut output),
         Command::Tiers(args) => tiers::run(args, &mut output),

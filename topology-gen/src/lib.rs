@@ -29,6 +29,7 @@ pub mod site;
 pub mod site_map;
 pub mod source;
 pub mod version;
+pub mod watch;
 pub mod why;
 pub mod write;
 

@@ -70,6 +70,18 @@ impl fmt::Display for Undo {
     }
 }
 
+/// Keeps other runs away. A program that is being started at this moment may share the open file for an instant, so closing
+/// alone would not end the lock at once.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The end of the process ends it, too.
+        let _ = self.0.unlock();
+    }
+}
+
 /// The backups of one file.
 #[derive(Debug)]
 pub struct Backups {
@@ -100,7 +112,7 @@ impl Backups {
     ///
     /// # Errors
     /// [`BackupError::Busy`] at once when another run works; else the folder cannot be used.
-    pub fn lock(&self) -> Result<File, BackupError> {
+    pub fn lock(&self) -> Result<Lock, BackupError> {
         let path = self.path(LOCK);
         let io = |what, path: &Path| {
             let path = path.to_owned();
@@ -119,7 +131,7 @@ impl Backups {
         if !self.path(MARK).exists() {
             self.let_go();
         }
-        Ok(file)
+        Ok(Lock(file))
     }
 
     /// Keeps the present file under the time of now.

@@ -44,10 +44,11 @@ pub(super) struct RollbackArgs {
 
 /// How a change is made.
 #[derive(Debug, clap::Args)]
-struct ChangeArgs {
+#[command(next_help_heading = "Change")]
+pub(super) struct ChangeArgs {
     /// The file that Slurm reads
     #[arg(long, value_name = "FILE", default_value_os_t = super::default_topology_file())]
-    target: PathBuf,
+    pub(super) target: PathBuf,
     /// Folder for old files; without it topology-backups beside the target
     #[arg(long, value_name = "FOLDER")]
     backups: Option<PathBuf>,
@@ -56,7 +57,7 @@ struct ChangeArgs {
     slurm_conf: Option<PathBuf>,
     /// Say what would change, and change nothing: exit code 0 nothing, 1 something
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Longest time until the controller reports the new topology, and until the nodes have it, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     deadline: u64,
@@ -115,6 +116,33 @@ impl ChangeArgs {
         let beside = self.target.with_file_name("slurm.conf");
         self.slurm_conf.clone().or_else(|| beside.is_file().then_some(beside))
     }
+
+    /// Brings the text into force as these options say.
+    ///
+    /// # Errors
+    /// slurm.conf cannot be read; how the run itself ended is inside.
+    pub(super) fn apply(
+        &self,
+        controller: &ControllerArgs,
+        text: &str,
+        output: &mut Output<'_>,
+    ) -> Result<Result<Outcome, ApplyError>, Failure> {
+        let conf = self.slurm_conf().as_deref().map(check::conf_of).transpose()?;
+        let order = Order {
+            target: &self.target,
+            backups: &self.backups(),
+            controller: &controller.controller(),
+            conf: conf.as_ref(),
+            proc: Path::new("/proc"),
+            deadline: Duration::from_secs(self.deadline),
+            allow_foreground: self.allow_foreground,
+            move_running_jobs: self.move_running_jobs,
+            accept_wrong: self.accept_wrong,
+            dry_run: self.dry_run,
+        };
+        let mut say = |line: &dyn Display| output.say(line);
+        Ok(apply(&order, text, &mut Watch { say: &mut say, step: &|_| {} }))
+    }
 }
 
 fn change(
@@ -123,26 +151,16 @@ fn change(
     text: &str,
     output: &mut Output<'_>,
 ) -> Result<u8, Failure> {
-    let conf = args.slurm_conf().as_deref().map(check::conf_of).transpose()?;
-    let order = Order {
-        target: &args.target,
-        backups: &args.backups(),
-        controller: &controller.controller(),
-        conf: conf.as_ref(),
-        proc: Path::new("/proc"),
-        deadline: Duration::from_secs(args.deadline),
-        allow_foreground: args.allow_foreground,
-        move_running_jobs: args.move_running_jobs,
-        accept_wrong: args.accept_wrong,
-        dry_run: args.dry_run,
-    };
-    let mut say = |line: &dyn Display| output.say(line);
-    let done = apply(&order, text, &mut Watch { say: &mut say, step: &|_| {} });
+    let done = args.apply(controller, text, output)?;
     told(done, &args.target.display().to_string(), output)
 }
 
 /// Says how a run ended, and gives its exit code.
-fn told(done: Result<Outcome, ApplyError>, target: &str, output: &mut Output<'_>) -> Result<u8, Failure> {
+pub(super) fn told(
+    done: Result<Outcome, ApplyError>,
+    target: &str,
+    output: &mut Output<'_>,
+) -> Result<u8, Failure> {
     match done {
         Ok(Outcome::Unchanged) => {
             output.say(format_args!("{target} and the controller are up to date; nothing was reloaded"));

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use fabric::{Blame, HostList, NodeName, TrayReading};
@@ -61,11 +62,12 @@ impl Default for AskArgs {
 }
 
 impl AskArgs {
-    /// Asks the nodes, and says how far it is while that takes long.
+    /// Asks the nodes until `stop`, and says how far it is while that takes long.
     pub(super) fn ask(
         &self,
         command: &str,
         nodes: &[NodeName],
+        stop: &AtomicBool,
         output: &mut Output<'_>,
     ) -> BTreeMap<NodeName, Result<TrayReading, String>> {
         let template = Template {
@@ -75,7 +77,7 @@ impl AskArgs {
             retries: self.retries,
         };
         let all = nodes.len();
-        ask(&template, nodes, PROGRESS, &mut |done, silent| {
+        ask(&template, nodes, stop, PROGRESS, &mut |done, silent| {
             output.say(format_args!("{done} of {} asked, {silent} without a reading", count(all, "node")));
         })
     }
@@ -89,7 +91,7 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
             site.nodes.into_iter().filter(|(_, node)| node.has_gpus).map(|(name, _)| name).collect()
         }
     };
-    let answers = args.how.ask(&args.command, &nodes, output);
+    let answers = args.how.ask(&args.command, &nodes, &AtomicBool::new(false), output);
     let mut reasons: BTreeMap<&str, HostList> = BTreeMap::new();
     for (node, answer) in &answers {
         if let Err(why) = answer {

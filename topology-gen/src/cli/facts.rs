@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use fabric::{Blame, NodeName, Report};
@@ -36,6 +38,9 @@ pub(super) struct SourceArgs {
     nvidia_smi_folder: Option<PathBuf>,
     #[command(flatten)]
     pub(super) controller: ControllerArgs,
+    /// Set when the program shall end soon.
+    #[arg(skip)]
+    pub(super) stop: Arc<AtomicBool>,
 }
 
 impl SourceArgs {
@@ -75,7 +80,7 @@ impl SourceArgs {
         let site = self.controller.controller().site().map_err(|error| not_answered(&error))?;
         let nodes: Vec<NodeName> =
             site.nodes.iter().filter(|(_, node)| node.has_gpus).map(|(name, _)| name.clone()).collect();
-        let answers = AskArgs::default().ask(command, &nodes, output);
+        let answers = AskArgs::default().ask(command, &nodes, &self.stop, output);
         let observation = |(node, answer): (NodeName, Result<fabric::TrayReading, String>)| {
             let unusable = site.nodes.get(&node).is_some_and(|node| !node.is_healthy());
             let seen = answer.map_or_else(Seen::Silent, Seen::Reading);

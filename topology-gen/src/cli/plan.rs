@@ -82,6 +82,11 @@ impl PlanArgs {
         &self.policy.topology
     }
 
+    /// Whether names and positions of before are forgotten.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.policy.fresh
+    }
+
     /// Plans from the facts and the file of before, and says what it found.
     pub(super) fn planned(
         &self,

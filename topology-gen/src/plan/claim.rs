@@ -11,7 +11,8 @@ use super::PlannedBlock;
 /// For each block of the previous file the NVLink partition it stands for now, each partition at most once.
 ///
 /// A name that [`BlockName::for_fabric`] made decides alone. A name that somebody chose (`rack7`) stands for the partition that
-/// most of its nodes are in now; of two such blocks the one with more of these nodes wins, then the earlier one.
+/// most of its nodes are in now; while many of them say nothing, for the one that most of the others are in, if that consists
+/// mostly of them. Of two such blocks the one with more of these nodes wins, then the earlier one.
 pub(super) fn claims(
     partitions: &BTreeMap<FabricId, Vec<NodeName>>,
     previous: &BlockTopology,
@@ -60,10 +61,13 @@ fn wishes_of(
             *votes.entry(*id).or_default() += 1;
         }
     }
+    let speaking: usize = votes.values().sum();
     let wish = |id: &FabricId| {
         let count = votes.get(id).copied().unwrap_or(0);
         let named = block.name.names_fabric(id);
-        let wanted = named.unwrap_or(count * 2 > block.nodes.len());
+        let size = partitions.get(id).map_or(0, Vec::len);
+        let wanted = named
+            .unwrap_or_else(|| count * 2 > block.nodes.len() || count * 2 > speaking && count * 2 > size);
         wanted.then_some(Wish { named: named == Some(true), votes: count, at, id: *id })
     };
     partitions.keys().filter_map(wish).collect()

@@ -125,6 +125,22 @@ fn a_name_that_somebody_chose_follows_the_majority_of_its_nodes() {
 }
 
 #[test]
+fn a_chosen_name_stays_while_most_of_its_trays_are_silent() {
+    let before = file(&[("rack1", "n[1-6]"), ("rack2", "n[7-9]")]);
+    let quiet = trays(&[rack("n[1-2]", RACK_A), silent("n[3-6]"), rack("n[7-9]", RACK_B)]);
+    assert_eq!(
+        words(&plan(&quiet, Some(&before), Wishes::default()).unwrap()),
+        ["rack1=n[1-6]|n[3-6]", "rack2=n[7-9]"]
+    );
+    // One tray of it in a new rack does not make that rack this one.
+    let moved = trays(&[rack("n[1,10-12]", RACK_C), silent("n[2-6]"), rack("n[7-9]", RACK_B)]);
+    assert_eq!(
+        words(&plan(&moved, Some(&before), Wishes::default()).unwrap()),
+        ["rack1=n[2-6]|n[2-6]", "rack2=n[7-9]", "nvl-cccccccc-32766=n[1,10-12]"]
+    );
+}
+
+#[test]
 fn a_name_made_for_a_partition_never_stands_for_another() {
     let before = file(&[("nvl-aaaaaaaa-32766", "n[1-3]")]);
     let plan = plan(&trays(&[rack("n[1-3]", RACK_B)]), Some(&before), Wishes::default()).unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -29,10 +29,11 @@ pub struct Template {
 }
 
 /// Asks all nodes. A node that gives no reading has the reason of its last try. `progress` is told now and then how many have
-/// answered, and how many of these gave no reading.
+/// answered, and how many of these gave no reading. After `stop` is set no more nodes are asked; those are missing in the answer.
 pub fn ask(
     template: &Template,
     nodes: &[NodeName],
+    stop: &AtomicBool,
     every: Duration,
     progress: &mut dyn FnMut(usize, usize),
 ) -> BTreeMap<NodeName, Result<TrayReading, String>> {
@@ -43,7 +44,9 @@ pub fn ask(
         for _ in 0..template.parallel.clamp(1, nodes.len().max(1)) {
             let (next, done) = (&next, done.clone());
             scope.spawn(move || {
-                while let Some(node) = nodes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while !stop.load(Ordering::Relaxed)
+                    && let Some(node) = nodes.get(next.fetch_add(1, Ordering::Relaxed))
+                {
                     // The receiver lives until all threads have ended.
                     let _ = done.send((node.clone(), ask_one(template, node)));
                 }
@@ -110,8 +113,13 @@ mod tests {
         let nodes: Vec<NodeName> = HostList::parse("n[1-9]").unwrap().into_iter().collect();
         let begin = Instant::now();
         let mut told = Vec::new();
-        let answers =
-            ask(&template, &nodes, Duration::from_millis(200), &mut |done, silent| told.push((done, silent)));
+        let answers = ask(
+            &template,
+            &nodes,
+            &AtomicBool::new(false),
+            Duration::from_millis(200),
+            &mut |done, silent| told.push((done, silent)),
+        );
         assert!(told.iter().any(|(done, _)| *done < 9) && told.is_sorted(), "{told:?}");
         assert!(begin.elapsed() < Duration::from_secs(20));
         let bad: Vec<String> = answers
@@ -121,5 +129,7 @@ mod tests {
         assert_eq!(bad.len(), 2, "{bad:?}");
         assert!(bad[0].starts_with("n2: sh -c") && bad[0].ends_with("does not end within 0 s"), "{bad:?}");
         assert_eq!(bad[1], "n3: exit status: 255: no route to host");
+        let stopped = ask(&template, &nodes, &AtomicBool::new(true), Duration::from_secs(9), &mut |_, _| {});
+        assert!(stopped.is_empty());
     }
 }

@@ -1,5 +1,7 @@
 //! A controller made of two shell scripts (simulated), so that `apply` can be stopped, refused and misled at will.
 
+#![allow(dead_code, reason = "each of the test files uses a part of it")]
+
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};

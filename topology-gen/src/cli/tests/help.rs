@@ -19,6 +19,7 @@ fn help_lists_the_commands_and_exit_codes() {
       diff      Tell what a topology.yaml changes for Slurm: exit code 0 nothing, 1 something
       apply     Bring a topology into force: check, back up, write, reload, verify; go back if Slurm refuses
       rollback  Bring a backup into force, in the same way
+      watch     Look again and again, and apply what has become stable; as a service
       why       Tell whether a job fits now, where, and if not, why
       convert   Turn a topology.conf into a topology.yaml, or back
       tiers     Print the lines of slurm.conf and the QOS that offer the topologies of a topology.yaml to users
