@@ -184,7 +184,8 @@ impl<'a> Watcher<'a> {
     /// Looks once and does what is to be done.
     fn look(&mut self, output: &mut Output<'_>) {
         let mut words = Vec::new();
-        let look = self.see(&mut Output { data: &mut std::io::sink(), words: &mut words });
+        let look =
+            self.see(&mut Output { data: &mut std::io::sink(), words: &mut words, screen: output.screen });
         // The same words each minute help nobody.
         if words != self.words {
             let _ = output.words.write_all(&words);
@@ -272,7 +273,11 @@ impl<'a> Watcher<'a> {
         let target = self.args.change.target.display().to_string();
         // The data of `apply` are words here.
         let mut changes = Vec::new();
-        let told = told(done, &target, &mut Output { data: &mut changes, words: output.words });
+        let told = told(
+            done,
+            &target,
+            &mut Output { data: &mut changes, words: output.words, screen: output.screen },
+        );
         for line in String::from_utf8_lossy(&changes).lines() {
             output.say(line);
         }
