@@ -10,12 +10,25 @@ use std::process::ExitCode;
 
 const OWN_HEADERS: &str = "../include";
 
+/// What slurm-nvlink-confirm shows of itself to Slurm's plugins: stand-ins for functions of slurmctld.
+const STAND_INS: &[&str] = &[
+    "lock_slurmctld",
+    "unlock_slurmctld",
+    "job_mgr_determine_cpus_per_core",
+    "hres_get_capacity",
+    "hres_select_check",
+    "hres_select_return",
+];
+
 fn main() -> ExitCode {
     println!("cargo:rerun-if-env-changed=SLURM_NVLINK_INCLUDE");
     println!("cargo:rerun-if-changed={OWN_HEADERS}/slurm_topology_abi.h");
     println!("cargo:rerun-if-changed={OWN_HEADERS}/slurm_public.h");
     println!("cargo:rerun-if-changed=src/abi/layout_check.c");
 
+    for name in STAND_INS {
+        println!("cargo:rustc-link-arg-bin=slurm-nvlink-confirm=-Wl,--export-dynamic-symbol={name}");
+    }
     match build() {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -23,6 +23,7 @@ const PACKAGES: &[&str] = &["slurm-plugin", "imex-prolog", "topology-gen", "sim"
 /// Name in cargo's output folder -> name in the stage.
 const ARTIFACTS: &[(&str, &str)] = &[
     ("libtopology_block.so", "topology_block.so"),
+    ("slurm-nvlink-confirm", "slurm-nvlink-confirm"),
     ("imex-prolog", "imex-prolog"),
     ("imex-epilog", "imex-epilog"),
     ("topology-gen", "topology-gen"),

@@ -37,11 +37,15 @@ enum Command {
     Bench(BenchCommand),
     /// Build the release artifacts and put them into target/stage.
     Build,
-    /// Build the plugin and put it where Slurm loads it from, in one step that cannot leave a part of a file.
+    /// Build the plugin, put it where Slurm loads it from, in one step that cannot leave a part of a file, and confirm the
+    /// layout of the installed Slurm.
     InstallPlugin {
         /// The folder that `PluginDir` names before Slurm's own.
         #[arg(default_value = "/usr/lib/slurm-nvlink")]
         folder: PathBuf,
+        /// The folder for slurm-nvlink-confirm, which is wanted again after each upgrade of Slurm.
+        #[arg(long, default_value = "/usr/sbin")]
+        programs: PathBuf,
     },
     /// Fuzz the parsers; needs cargo-fuzz and a C++ compiler.
     Fuzz(fuzz::Options),
@@ -90,11 +94,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let staged = artifacts::build(&workspace)?;
             println!("staged in {}", staged.display());
         }
-        Command::InstallPlugin { folder } => {
+        Command::InstallPlugin { folder, programs } => {
             setup::ensure()?;
-            let staged = artifacts::build(&workspace)?;
-            let place = install::plugin(&staged.join("topology_block.so"), &folder)?;
-            println!("installed {}", place.display());
+            install::plugin(&artifacts::build(&workspace)?, &folder, &programs)?;
         }
         Command::Fuzz(options) => return fuzz::run(&workspace, &options),
         Command::Memcheck(options) => return memcheck::run(&workspace, &options),

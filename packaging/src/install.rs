@@ -1,4 +1,5 @@
-//! Puts the plugin where Slurm loads it from, so that no process ever sees a part of it.
+//! Puts the plugin where Slurm loads it from, so that no process ever sees a part of it, and has it confirm the layout of
+//! the installed Slurm.
 //!
 //! Slurm maps plugin files. One that is cut short kills the daemon that loads it (SIGBUS), and an empty one cannot be
 //! told from a damaged disk. So the bytes are written beside the place, flushed to the disk, compared with the source,
@@ -10,21 +11,41 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
 /// Every ELF file begins so.
 const ELF: &[u8] = b"\x7fELF";
 
-/// Puts the staged plugin into `folder` and returns its place.
+/// Name of the program that measures the layout of the installed Slurm.
+const CONFIRM: &str = "slurm-nvlink-confirm";
+
+/// Puts the plugin into `folder` and the program that confirms the layout into `programs`, and runs that.
 ///
 /// # Errors
-/// When the staged file is no library or the place cannot be written; what was there is still there then.
-pub(crate) fn plugin(staged: &Path, folder: &Path) -> Result<PathBuf> {
+/// When a file cannot be put in place (what was there is still there then), or the layout is not confirmed.
+pub(crate) fn plugin(staged: &Path, folder: &Path, programs: &Path) -> Result<()> {
+    let place = file(&staged.join("topology_block.so"), folder)?;
+    println!("installed {}", place.display());
+    let confirm = file(&staged.join(CONFIRM), programs)?;
+    println!("installed {}", confirm.display());
+    let status = Command::new(&confirm).status().with_context(|| format!("run {}", confirm.display()))?;
+    ensure!(
+        status.success(),
+        "the plugin is installed; it refuses to load into a build of Slurm that it does not know until {CONFIRM}, run on the \
+         host of slurmctld, has confirmed its layout"
+    );
+    Ok(())
+}
+
+/// Puts a staged file into `folder` and returns its place.
+fn file(staged: &Path, folder: &Path) -> Result<PathBuf> {
     let bytes = fs::read(staged).with_context(|| format!("read {}", staged.display()))?;
-    ensure!(bytes.starts_with(ELF), "{} is no library", staged.display());
+    ensure!(bytes.starts_with(ELF), "{} is no program or library", staged.display());
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    let place = folder.join("topology_block.so");
+    let name = staged.file_name().with_context(|| format!("{} is no file", staged.display()))?;
+    let place = folder.join(name);
     put(&mut bytes.as_slice(), &place).with_context(|| format!("install {}", place.display()))?;
     Ok(place)
 }
@@ -135,12 +156,12 @@ mod tests {
         let staged = folder.join("staged");
         for bytes in [&b""[..], b"\x7fEL", b"text"] {
             fs::write(&staged, bytes).unwrap();
-            let refused = plugin(&staged, &folder.join("plugins")).unwrap_err().to_string();
-            assert!(refused.ends_with("is no library"), "{refused}");
+            let refused = file(&staged, &folder.join("plugins")).unwrap_err().to_string();
+            assert!(refused.ends_with("is no program or library"), "{refused}");
         }
         assert!(!folder.join("plugins").exists());
         fs::write(&staged, b"\x7fELF...").unwrap();
-        let place = plugin(&staged, &folder.join("plugins")).unwrap();
+        let place = file(&staged, &folder.join("plugins")).unwrap();
         assert_eq!(fs::metadata(place).unwrap().permissions().mode() & 0o777, 0o755);
         fs::remove_dir_all(folder).unwrap();
     }

@@ -9,10 +9,10 @@ use std::ffi::{CStr, c_char, c_int};
 
 use fabric::placement::{Rules, Span, Split};
 
-use crate::abi::layout::Layout;
 use crate::abi::{TOPO_RC_ERROR, TOPO_RC_SUCCESS, node_record_t, topology_ctx_t, topology_eval_t};
 use crate::host::eval::Eval;
 use crate::host::node::{self, Node};
+use crate::host::record::Records;
 use crate::host::shadow::Shadow;
 use crate::host::{config, memory, process};
 use crate::model::{Change, Model};
@@ -25,7 +25,7 @@ pub(crate) struct Context {
     pub(crate) shadow: Shadow,
     /// Our model, where we steer.
     model: Option<Model>,
-    layout: Layout,
+    records: &'static Records,
 }
 
 impl Context {
@@ -37,7 +37,7 @@ impl Context {
     ///
     /// # Safety
     /// `tctx` is the argument of `topology_p_build_config`.
-    pub(crate) unsafe fn build(tctx: *mut topology_ctx_t, layout: Layout) -> Result<Self, c_int> {
+    pub(crate) unsafe fn build(tctx: *mut topology_ctx_t, records: &'static Records) -> Result<Self, c_int> {
         // Behind a wall of its own: whatever becomes of our model, stock's is built.
         let model = wall::guard("topology_p_build_config", || {
             // SAFETY: Slurm's context, by the caller's word.
@@ -46,7 +46,7 @@ impl Context {
         let model = model.flatten();
         // SAFETY: as above; the configuration lives until destroy_config.
         let shadow = unsafe { Shadow::build(tctx) }?;
-        Ok(Self { shadow, model, layout })
+        Ok(Self { shadow, model, records })
     }
 
     /// Whether jobs are steered here.
@@ -60,15 +60,16 @@ impl Context {
     /// `eval` is the argument of that function.
     pub(crate) unsafe fn eval_nodes(&mut self, eval: *mut topology_eval_t) -> c_int {
         if let Some(model) = self.model.as_ref().filter(|_| !wall::is_breached()) {
-            let layout = &self.layout;
+            let records = self.records;
             let ours = wall::guard("topology_p_eval_nodes", || {
                 // SAFETY: Slurm's evaluation, by the caller's word; what is made of it ends with this closure.
                 unsafe { Eval::new(eval, node::count()) }
-                    .map(|mut eval| place::evaluate(&mut eval, model, layout))
+                    .map(|mut eval| place::evaluate(&mut eval, model, records))
             });
             match ours.flatten() {
                 Some(Outcome::Answered(rc)) => return rc,
                 Some(Outcome::Delegated(why)) => slurm_log!(Debug, "left to Slurm's own evaluator: {why}"),
+                Some(Outcome::Distrusted(record)) => distrust(record),
                 None => {}
             }
         }
@@ -83,7 +84,7 @@ impl Context {
     /// The arguments are those of that function.
     pub(crate) unsafe fn add_rm_node(&mut self, node: *mut node_record_t, unit: *mut c_char) -> c_int {
         if let Some(model) = &mut self.model {
-            let index = Node::new(node, self.layout.node).and_then(Node::index);
+            let index = Node::new(node, self.records).and_then(Node::index);
             // SAFETY: NULL or a C string that lives during the call.
             let block: Option<&CStr> = unsafe { memory::text(unit) };
             if let Some(index) = index {
@@ -99,10 +100,7 @@ impl Context {
                 }
                 return rc;
             }
-            slurm_log!(
-                Error,
-                "a node record does not look as it should; jobs are left to Slurm's own evaluator"
-            );
+            distrust("a node's record");
             self.model = None;
         }
         // SAFETY: Slurm's arguments, passed on.
@@ -124,6 +122,13 @@ fn read_settings(rules: &mut Rules) {
             "nvlink_span=degraded: jobs may span that no NVLink partition can hold until it is mended"
         );
     }
+}
+
+/// Steers no more, because this record of Slurm's is not as the layout says.
+fn distrust(record: &str) {
+    wall::breach(&format!(
+        "{record} is not laid out as confirmed for this build (slurm-nvlink-confirm measures it again)"
+    ));
 }
 
 /// Our model of the blocks; None where jobs are left to stock.

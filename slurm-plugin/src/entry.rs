@@ -15,7 +15,7 @@ use crate::abi::{
 use crate::context::Context;
 use crate::host::node;
 use crate::host::stock::stock;
-use crate::{confirmed_layout, wall};
+use crate::{records, wall};
 
 /// Runs the body behind the wall; `$on_panic` is the answer after a panic.
 macro_rules! entry {
@@ -82,12 +82,12 @@ pub unsafe extern "C" fn topology_p_allow_one_node(plugin_ctx: *mut c_void) -> b
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn topology_p_build_config(tctx: *mut topology_ctx_t) -> c_int {
     entry!(topology_p_build_config, TOPO_RC_ERROR, {
-        let Some(layout) = confirmed_layout() else { return TOPO_RC_ERROR };
+        let Some(records) = records() else { return TOPO_RC_ERROR };
         if node::count() == 0 {
             return TOPO_RC_SUCCESS;
         }
         // SAFETY: Slurm's argument.
-        match unsafe { Context::build(tctx, layout) } {
+        match unsafe { Context::build(tctx, records) } {
             Ok(context) => {
                 // SAFETY: Slurm's argument, alive during the call.
                 unsafe { (*tctx).plugin_ctx = Box::into_raw(Box::new(context)).cast() };

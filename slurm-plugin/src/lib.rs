@@ -22,12 +22,19 @@ mod wall;
 
 use std::ffi::{c_char, c_int};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use abi::layout::{self, Layout};
+use abi::confirmation::{self, hex, release};
+use abi::layout;
 use host::api::MissingSymbol;
+use host::confirmed::{self, Unconfirmed};
+use host::record::Records;
 use host::stock::StockError;
-use host::{api, process, stock};
+use host::{api, peek, process, stock};
+
+/// The user whose confirmations count.
+const ROOT: u32 = 0;
 
 /// Shown by Slurm when it loads the plugin.
 #[unsafe(no_mangle)]
@@ -61,12 +68,44 @@ const fn text<const N: usize>(bytes: &[u8; N]) -> [c_char; N] {
     chars
 }
 
-/// The running build and its layout, once [`init`] accepted it.
-static CONFIRMED: OnceLock<(&str, Layout)> = OnceLock::new();
+/// What is known of the running build, once [`init`] accepted it.
+static RUNNING: OnceLock<Running> = OnceLock::new();
 
-/// The layout of the running build; None before [`init`] accepted it.
-pub(crate) fn confirmed_layout() -> Option<Layout> {
-    CONFIRMED.get().map(|&(_, layout)| layout)
+/// The running build of Slurm.
+#[derive(Debug)]
+struct Running {
+    build_id: Vec<u8>,
+    proof: Proof,
+    records: Records,
+}
+
+/// By what the layout of its records is known.
+#[derive(Debug)]
+enum Proof {
+    /// It is one of the builds that this plugin knows.
+    Known(&'static str),
+    /// `slurm-nvlink-confirm` has measured it and written this file.
+    Measured(PathBuf),
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let build_id = hex(&self.build_id);
+        match &self.proof {
+            Proof::Known(name) => write!(f, "{name} (build id {build_id}, a known build)"),
+            Proof::Measured(file) => write!(
+                f,
+                "Slurm {} (build id {build_id}, confirmed by {})",
+                release(abi::SLURM_VERSION_NUMBER),
+                file.display()
+            ),
+        }
+    }
+}
+
+/// The records of the running build; None before [`init`] accepted it.
+pub(crate) fn records() -> Option<&'static Records> {
+    RUNNING.get().map(|running| &running.records)
 }
 
 /// Why the plugin refuses to be loaded.
@@ -74,7 +113,9 @@ pub(crate) fn confirmed_layout() -> Option<Layout> {
 enum Refusal {
     Symbol(MissingSymbol),
     Stock(StockError),
-    UnknownBuild { build_id: Option<Vec<u8>> },
+    NoBuildId,
+    UnknownBuild { build_id: Vec<u8>, why: Unconfirmed },
+    Sandbox,
 }
 
 impl fmt::Display for Refusal {
@@ -82,17 +123,14 @@ impl fmt::Display for Refusal {
         match self {
             Self::Symbol(missing) => write!(f, "{missing}"),
             Self::Stock(error) => write!(f, "{error}"),
-            Self::UnknownBuild { build_id: None } => write!(f, "libslurmfull.so has no build id"),
-            Self::UnknownBuild { build_id: Some(id) } => {
-                write!(
-                    f,
-                    "the layout of this build of Slurm is not confirmed (libslurmfull.so has build id "
-                )?;
-                for byte in id {
-                    write!(f, "{byte:02x}")?;
-                }
-                write!(f, ")")
-            }
+            Self::NoBuildId => write!(f, "libslurmfull.so has no build id"),
+            Self::UnknownBuild { build_id, why } => write!(
+                f,
+                "the layout of this build of Slurm is not confirmed (libslurmfull.so has build id {}): {why}; \
+                 slurm-nvlink-confirm, run as root on this host, measures it",
+                hex(build_id)
+            ),
+            Self::Sandbox => write!(f, "a sandbox forbids this process to call process_vm_readv on itself"),
         }
     }
 }
@@ -105,16 +143,16 @@ pub extern "C" fn init() -> c_int {
 }
 
 fn accept() -> c_int {
-    if CONFIRMED.get().is_some() {
+    if RUNNING.get().is_some() {
         return abi::TOPO_RC_SUCCESS;
     }
-    match confirm() {
-        Ok(confirmed) => {
+    match recognise() {
+        Ok(running) => {
             wall::raise();
-            let (build, _) = *CONFIRMED.get_or_init(|| confirmed);
-            let line = format!("slurm-nvlink {} loaded; running {build}", env!("CARGO_PKG_VERSION"));
+            let running = RUNNING.get_or_init(|| running);
+            let line = format!("slurm-nvlink {} loaded; running {running}", env!("CARGO_PKG_VERSION"));
             if process::is_slurmctld() {
-                slurm_log!(Info, "{line}");
+                slurm_log!(Info, "{line}; it steers jobs");
             } else {
                 slurm_log!(Debug, "{line}");
             }
@@ -135,15 +173,23 @@ fn accept() -> c_int {
     }
 }
 
-/// Checks everything that the plugin relies on.
-fn confirm() -> Result<(&'static str, Layout), Refusal> {
+/// Finds out everything that the plugin relies on.
+fn recognise() -> Result<Running, Refusal> {
     api::load().map_err(Refusal::Symbol)?;
-    let build_id = process::slurm_build_id();
-    let confirmed =
-        build_id.as_deref().and_then(layout::of_build).ok_or(Refusal::UnknownBuild { build_id })?;
+    let build_id = process::slurm_build_id().ok_or(Refusal::NoBuildId)?;
+    let (proof, layout) = match layout::of_build(&build_id) {
+        Some((name, layout)) => (Proof::Known(name), layout),
+        None => match confirmed::load(Path::new(confirmation::FOLDER), ROOT, &build_id) {
+            Ok((file, layout)) => (Proof::Measured(file), layout),
+            Err(why) => return Err(Refusal::UnknownBuild { build_id, why }),
+        },
+    };
+    if !peek::works() {
+        return Err(Refusal::Sandbox);
+    }
     let folder = process::stock_plugin_folder().ok_or(Refusal::Stock(StockError::NoFolder))?;
     stock::load(&folder).map_err(Refusal::Stock)?;
-    Ok(confirmed)
+    Ok(Running { build_id, proof, records: Records::new(layout) })
 }
 
 /// Called by Slurm before it unloads the plugin. Everything that is kept lives with a topology.

@@ -12,13 +12,13 @@ use std::num::NonZeroU32;
 
 use fabric::placement::{self, Candidate, Candidates, Request};
 
-use crate::abi::layout::Layout;
 use crate::abi::{TOPO_RC_NO_FIT, TOPO_RC_SEGMENT_NO_FIT, TOPO_RC_SUCCESS};
 use crate::bits;
 use crate::host::eval::Eval;
 use crate::host::job::Job;
 use crate::host::log::{Level, enabled};
 use crate::host::node::{self, NodeTable};
+use crate::host::record::Records;
 use crate::model::Model;
 use crate::slurm_log;
 use reason::{Reason, digest};
@@ -32,18 +32,22 @@ pub(crate) enum Outcome {
     Answered(c_int),
     /// Left as it was, for stock to answer, and why.
     Delegated(&'static str),
+    /// Left as it was, because this record of Slurm's is not as the layout says.
+    Distrusted(&'static str),
 }
 
 /// Places the job, or refuses, or leaves it to stock.
-pub(crate) fn evaluate(eval: &mut Eval<'_>, model: &Model, layout: &Layout) -> Outcome {
-    let Some(job) = eval.job(layout) else {
-        return Outcome::Delegated("the job's records do not look as they should");
+pub(crate) fn evaluate(eval: &mut Eval<'_>, model: &Model, records: &Records) -> Outcome {
+    let Some(job) = eval.job(records) else {
+        return Outcome::Distrusted("a job's record");
     };
     let request = match request(eval, &job) {
         Ok(request) => request,
         Err(why) => return Outcome::Delegated(why),
     };
-    let nodes = NodeTable::new(layout.node);
+    let Some(nodes) = NodeTable::new(records) else {
+        return Outcome::Distrusted("a node's record");
+    };
     let question = Question { model, job: &job, nodes: &nodes, request: &request };
     if request.trays > eval.most() {
         let reason = Reason::TooFewCpus { cpus: job.min_cpus, least: request.trays, most: eval.most() };

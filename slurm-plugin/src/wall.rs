@@ -21,13 +21,20 @@ pub(crate) fn raise() {
 /// Runs `body`; None when it panicked.
 pub(crate) fn guard<R>(entry: &str, body: impl FnOnce() -> R) -> Option<R> {
     let result = panic::catch_unwind(AssertUnwindSafe(body)).ok();
-    if result.is_none() && !BREACHED.swap(true, Ordering::Relaxed) {
-        slurm_log!(Error, "{entry} failed inside; jobs are left to Slurm's own evaluator from now on");
+    if result.is_none() {
+        breach(&format!("{entry} failed inside"));
     }
     result
 }
 
-/// Whether a panic was ever caught.
+/// Leaves jobs to Slurm's own evaluator from now on, and says so once.
+pub(crate) fn breach(why: &str) {
+    if !BREACHED.swap(true, Ordering::Relaxed) {
+        slurm_log!(Error, "{why}; jobs are left to Slurm's own evaluator from now on");
+    }
+}
+
+/// Whether jobs are to be left to Slurm's own evaluator.
 pub(crate) fn is_breached() -> bool {
     BREACHED.load(Ordering::Relaxed)
 }

@@ -20,6 +20,8 @@ pub(crate) const TOPOLOGY_GEN: &str = "/usr/bin/topology-gen";
 pub enum Artifact {
     /// Our topology/block plugin.
     Plugin,
+    /// The program that confirms the layout of a build of Slurm to it.
+    Confirm,
     /// `imex-prolog`.
     Prolog,
     /// `imex-epilog`.
@@ -36,13 +38,22 @@ pub enum Artifact {
 
 impl Artifact {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Plugin, Self::Prolog, Self::Epilog, Self::TopologyGen, Self::Imex, Self::ImexCtl, Self::Nvml];
+    pub const ALL: [Self; 8] = [
+        Self::Plugin,
+        Self::Confirm,
+        Self::Prolog,
+        Self::Epilog,
+        Self::TopologyGen,
+        Self::Imex,
+        Self::ImexCtl,
+        Self::Nvml,
+    ];
 
     /// File name in the staging directory.
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Plugin => "topology_block.so",
+            Self::Confirm => "slurm-nvlink-confirm",
             Self::Prolog => "imex-prolog",
             Self::Epilog => "imex-epilog",
             Self::TopologyGen => "topology-gen",
@@ -74,6 +85,7 @@ impl Artifact {
             Self::Prolog => PROLOG.into(),
             Self::Epilog => EPILOG.into(),
             Self::TopologyGen => TOPOLOGY_GEN.into(),
+            Self::Confirm => Path::new("/usr/sbin").join(self.file_name()),
             Self::Imex | Self::ImexCtl => Path::new("/usr/bin").join(self.file_name()),
             Self::Nvml => NVML_LIBRARY.into(),
         }

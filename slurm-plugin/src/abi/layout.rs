@@ -4,65 +4,132 @@
 //! `job_record_t` changed by eight bytes inside the 26.05 series: a plugin that trusts the offsets of the headers of
 //! 26.05.3 kills the slurmctld of 26.05.5. So a layout belongs to a *build*, known by the GNU build id of
 //! `libslurmfull.so` (slurmctld, slurmd and the stock plugins come from the same build), and never to a version. On
-//! any other build nothing of these records is read and [`crate::init`] refuses, which makes Slurm go on with its own
-//! plugin. At run time each record is checked by its magic number before a member is read.
+//! any other build a layout measured on that very build is taken ([`super::confirmation`]); without one nothing of these
+//! records is read and [`crate::init`] refuses, which makes Slurm go on with its own plugin. At run time records are
+//! checked before a member is believed ([`crate::host::record`]).
 
-/// Offsets in bytes from the start of each record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
+/// Declares the records, their members and the table of all members from one list.
+macro_rules! records {
+    ($( $(#[$about:meta])* $record:ident: $type:ident { $( $(#[$says:meta])* $member:ident: $width:literal, )* } )*) => {
+        /// Offsets in bytes from the start of each record.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct Layout {
+            $( $(#[$about])* pub $record: $type, )*
+        }
+
+        $(
+            $(#[$about])*
+            #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+            pub struct $type {
+                $( $(#[$says])* pub $member: usize, )*
+            }
+
+            impl $type {
+                /// Bytes from the start of the record to the end of its last member.
+                pub const fn extent(&self) -> usize {
+                    let mut extent = 0;
+                    $( if self.$member + $width > extent { extent = self.$member + $width; } )*
+                    extent
+                }
+            }
+        )*
+
+        /// Every member of every record.
+        pub const MEMBERS: &[Member] = &[$( $( Member {
+            name: concat!(stringify!($record), ".", stringify!($member)),
+            width: $width,
+            of: |layout| layout.$record.$member,
+            of_mut: |layout| &mut layout.$record.$member,
+        }, )* )*];
+
+        impl Layout {
+            /// A layout with every member at the start of its record: what [`MEMBERS`] are filled into.
+            pub const UNKNOWN: Self = Self { $( $record: $type { $( $member: 0, )* }, )* };
+        }
+    };
+}
+
+records! {
     /// `job_record_t`.
-    pub job: JobLayout,
+    job: JobLayout {
+        /// `magic`, u32.
+        magic: 4,
+        /// `bit_flags`, u64.
+        bit_flags: 8,
+        /// `details`, pointer to `job_details_t`.
+        details: 8,
+        /// `hres_select`, pointer.
+        hres_select: 8,
+        /// `job_id`, u32.
+        job_id: 4,
+        /// `network`, string pointer.
+        network: 8,
+    }
     /// `job_details_t`.
-    pub details: DetailsLayout,
+    details: DetailsLayout {
+        /// `magic`, u32.
+        magic: 4,
+        /// `arbitrary_tpn`, pointer.
+        arbitrary_tpn: 8,
+        /// `contiguous`, u16.
+        contiguous: 2,
+        /// `min_cpus`, u32.
+        min_cpus: 4,
+        /// `req_node_bitmap`, bitmap pointer.
+        req_node_bitmap: 8,
+        /// `segment_size`, u16.
+        segment_size: 2,
+    }
     /// `node_record_t`.
-    pub node: NodeLayout,
+    node: NodeLayout {
+        /// `magic`, u32.
+        magic: 4,
+        /// `index`, i32: position in the node table.
+        index: 4,
+        /// `node_state`, u32.
+        node_state: 4,
+        /// `sched_weight`, u64.
+        sched_weight: 8,
+    }
 }
 
-/// Members of `job_record_t`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct JobLayout {
-    /// `magic`, u32.
-    pub magic: usize,
-    /// `bit_flags`, u64.
-    pub bit_flags: usize,
-    /// `details`, pointer to `job_details_t`.
-    pub details: usize,
-    /// `hres_select`, pointer.
-    pub hres_select: usize,
-    /// `job_id`, u32.
-    pub job_id: usize,
-    /// `network`, string pointer.
-    pub network: usize,
+/// One member of one record.
+pub struct Member {
+    /// Record and member, for example `job.magic`.
+    pub name: &'static str,
+    /// Its size in bytes; members are aligned to it.
+    pub width: usize,
+    /// Its offset in a layout.
+    pub of: fn(&Layout) -> usize,
+    /// The same, to be set.
+    pub of_mut: fn(&mut Layout) -> &mut usize,
 }
 
-/// Members of `job_details_t`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DetailsLayout {
-    /// `magic`, u32.
-    pub magic: usize,
-    /// `arbitrary_tpn`, pointer.
-    pub arbitrary_tpn: usize,
-    /// `contiguous`, u16.
-    pub contiguous: usize,
-    /// `min_cpus`, u32.
-    pub min_cpus: usize,
-    /// `req_node_bitmap`, bitmap pointer.
-    pub req_node_bitmap: usize,
-    /// `segment_size`, u16.
-    pub segment_size: usize,
-}
+/// No record that is read is longer; those of Slurm 25.05 to 26.11 have at most 1,296 bytes.
+pub const LONGEST_RECORD: usize = 4096;
 
-/// Members of `node_record_t`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeLayout {
-    /// `magic`, u32.
-    pub magic: usize,
-    /// `index`, i32: position in the node table.
-    pub index: usize,
-    /// `node_state`, u32.
-    pub node_state: usize,
-    /// `sched_weight`, u64.
-    pub sched_weight: usize,
+impl Layout {
+    /// What keeps this from being the layout of any build: members that lie outside of every record, across their own
+    /// alignment or over each other.
+    pub fn implausible(&self) -> Option<String> {
+        for (position, member) in MEMBERS.iter().enumerate() {
+            let offset = (member.of)(self);
+            if !offset.is_multiple_of(member.width) || offset > LONGEST_RECORD - member.width {
+                return Some(format!("{} cannot lie at {offset}", member.name));
+            }
+            let record = member.name.split('.').next();
+            let other = MEMBERS[..position].iter().find(|other| {
+                let begin = (other.of)(self);
+                other.name.split('.').next() == record
+                    && begin < offset + member.width
+                    && offset < begin + other.width
+            });
+            if let Some(other) = other {
+                return Some(format!("{} and {} cannot both lie at {offset}", other.name, member.name));
+            }
+        }
+        None
+    }
 }
 
 /// 26.05.5 as Debian builds it: the headers of 26.05.3 plus eight bytes after `bit_flags` in the job record. Seen in
@@ -106,6 +173,12 @@ pub fn of_build(build_id: &[u8]) -> Option<(&'static str, Layout)> {
     KNOWN_BUILDS.iter().find(|known| known.build_id == build_id).map(|known| (known.name, known.layout))
 }
 
+/// A real layout, for tests of what does not depend on which one.
+#[cfg(test)]
+pub(crate) fn known_layout_for_tests() -> Layout {
+    DEBIAN_26_05_5
+}
+
 /// Reads 40 hexadecimal digits at compile time.
 const fn hex(text: &str) -> [u8; 20] {
     const fn digit(byte: u8) -> u8 {
@@ -138,6 +211,35 @@ mod tests {
         assert!(of_build(&id).is_none());
         assert!(of_build(&id[..19]).is_none());
         assert!(of_build(&[]).is_none());
+    }
+
+    #[test]
+    fn known_layouts_are_plausible_and_members_are_listed_once() {
+        for known in KNOWN_BUILDS {
+            assert_eq!(known.layout.implausible(), None, "{}", known.name);
+        }
+        let mut copy = Layout::UNKNOWN;
+        for member in MEMBERS {
+            *(member.of_mut)(&mut copy) = (member.of)(&DEBIAN_26_05_5);
+        }
+        assert_eq!(copy, DEBIAN_26_05_5);
+        assert_eq!((copy.job.extent(), copy.details.extent(), copy.node.extent()), (640, 442, 480));
+    }
+
+    #[test]
+    fn members_do_not_overlap_and_are_aligned() {
+        let wrong = |change: &dyn Fn(&mut Layout)| {
+            let mut layout = DEBIAN_26_05_5;
+            change(&mut layout);
+            layout.implausible().unwrap_or_default()
+        };
+        assert_eq!(wrong(&|l| l.job.details = 260), "job.details cannot lie at 260");
+        assert_eq!(wrong(&|l| l.node.sched_weight = 4096), "node.sched_weight cannot lie at 4096");
+        assert_eq!(wrong(&|l| l.job.job_id = 268), "job.details and job.job_id cannot both lie at 268");
+        assert_eq!(
+            wrong(&|l| l.details.magic = 24),
+            "details.magic and details.arbitrary_tpn cannot both lie at 24"
+        );
     }
 
     #[test]

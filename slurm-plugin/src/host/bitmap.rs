@@ -8,6 +8,7 @@ use std::slice;
 
 use super::api::api;
 use super::memory::SlurmString;
+use super::peek;
 use crate::abi::{BITSTR_MAGIC_VALUE, bitstr_t};
 
 const HEADER_WORDS: usize = 2;
@@ -23,6 +24,23 @@ pub(crate) unsafe fn words<'a>(bitmap: *const bitstr_t) -> Option<&'a [u64]> {
     let first = bitmap.cast::<u64>().wrapping_add(HEADER_WORDS);
     // SAFETY: the header promises this many bits, and the caller that they stay.
     Some(unsafe { slice::from_raw_parts(first, bits.div_ceil(WORD_BITS)) })
+}
+
+/// The words of what may be a bitmap, or None when it is not one or not all there.
+///
+/// # Safety
+/// If it is a bitmap, it stays so and unchanged for `'a`.
+pub(crate) unsafe fn words_at<'a>(address: usize) -> Option<&'a [u64]> {
+    let header: [u8; 8 * HEADER_WORDS] = peek::bytes(address)?;
+    let bits = usize::try_from(u64::from_ne_bytes(*header.last_chunk()?)).ok()?;
+    let bytes = bits.div_ceil(WORD_BITS).checked_mul(size_of::<u64>())?;
+    if !address.is_multiple_of(align_of::<u64>())
+        || !peek::readable(address, bytes.checked_add(header.len())?)
+    {
+        return None;
+    }
+    // SAFETY: the header and as many words as it promises were just read; they stay by the caller's word.
+    unsafe { words(std::ptr::with_exposed_provenance(address)) }
 }
 
 /// The words of a bitmap, to be changed in place.
@@ -104,6 +122,7 @@ impl Drop for Bitmap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::peek::tests::Edge;
 
     fn bitmap(bits: u64, words: &[u64]) -> Vec<u64> {
         let mut memory = vec![u64::from(BITSTR_MAGIC_VALUE), bits];
@@ -119,6 +138,28 @@ mod tests {
         assert_eq!(seen, Some(&[5, 1][..]));
         // SAFETY: as above.
         assert_eq!(unsafe { size(memory.as_ptr().cast()) }, Some(65));
+    }
+
+    #[test]
+    fn a_bitmap_of_which_a_part_is_missing_is_refused() {
+        let edge = Edge::new(1);
+        let bytes: Vec<u8> = bitmap(65, &[5, 1]).iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let whole = edge.put(bytes.len(), &bytes);
+        // SAFETY: nobody changes the memory.
+        assert_eq!(unsafe { words_at(whole) }, Some(&[5, 1][..]));
+        for missing in 1..=4 {
+            let cut = edge.put(bytes.len() - 8 * missing, &bytes[..bytes.len() - 8 * missing]);
+            // SAFETY: as above.
+            assert_eq!(unsafe { words_at(cut) }, None, "{missing} words");
+        }
+        for address in [0, 8, whole + 1, usize::MAX] {
+            // SAFETY: there is no bitmap.
+            assert_eq!(unsafe { words_at(address) }, None, "{address:#x}");
+        }
+        let endless = edge
+            .put(32, &bitmap(u64::MAX, &[]).iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<u8>>());
+        // SAFETY: as above.
+        assert_eq!(unsafe { words_at(endless) }, None);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::sync::Mutex;
 
 use super::bitmap;
 use super::job::Job;
+use super::record::Records;
 use super::stock::stock;
-use crate::abi::layout::Layout;
 use crate::abi::{EVAL_ACTION_BREAK, EVAL_ACTION_NONE, TOPO_RC_SUCCESS, bitstr_t, topology_eval_t};
 use crate::bits;
 
@@ -46,12 +46,12 @@ impl<'a> Eval<'a> {
     }
 
     /// The job, or None when its records do not look as promised.
-    pub(crate) fn job<'j>(&self, layout: &Layout) -> Option<Job<'j>>
+    pub(crate) fn job<'j>(&self, records: &Records) -> Option<Job<'j>>
     where
         'a: 'j,
     {
         // SAFETY: Slurm passes the job's record and holds its job lock during the evaluation.
-        unsafe { Job::read(self.eval.job_ptr, layout) }
+        unsafe { Job::read(self.eval.job_ptr, records) }
     }
 
     /// How many nodes the job is to get: stock's block evaluation always takes the least.

@@ -1,12 +1,8 @@
 //! What the placement needs to know of a job, read through the confirmed layout.
 
-use std::ffi::{c_char, c_void};
-
-use super::bitmap;
-use super::memory;
-use super::record;
-use crate::abi::layout::Layout;
-use crate::abi::{DETAILS_MAGIC_VALUE, JOB_MAGIC_VALUE, bitstr_t, job_record_t};
+use super::record::{Record, Records};
+use super::{bitmap, peek};
+use crate::abi::{DETAILS_MAGIC_VALUE, JOB_MAGIC_VALUE, job_record_t};
 
 /// Bits of `job_record_t.bit_flags`, equal in 25.11 to 26.11 (`slurm/slurm.h`).
 const BACKFILL_TEST: u64 = 1 << 3;
@@ -48,59 +44,65 @@ pub(crate) struct Job<'a> {
     pub(crate) odd: Option<Odd>,
 }
 
+/// `--network=unique-channel-per-segment`.
+const CHANNEL_PER_SEGMENT: &[u8] = b"unique-channel-per-segment";
+
 impl Job<'_> {
-    /// Reads a job; None when the records do not look like what the layout promises.
+    /// Reads a job; None when its records are not as the layout says.
     ///
     /// # Safety
-    /// `job` is NULL or a job record that lives unchanged as long as the result, of the build that `layout` belongs to.
-    pub(crate) unsafe fn read(job: *const job_record_t, layout: &Layout) -> Option<Self> {
-        // SAFETY: a job record is far longer than the offset of its magic.
-        if !unsafe { record::has_magic(job, layout.job.magic, JOB_MAGIC_VALUE) } {
+    /// `job` is NULL or a job record that lives unchanged as long as the result.
+    pub(crate) unsafe fn read(job: *const job_record_t, records: &Records) -> Option<Self> {
+        let layout = records.layout();
+        let record = |address: usize, extent: usize| {
+            let start = std::ptr::with_exposed_provenance::<u8>(address);
+            if records.jobs_are_proven() {
+                // SAFETY: a live job record by the caller's word, or its details; their kinds are proven.
+                unsafe { Record::proven(start, extent) }
+            } else {
+                Record::unproven(start, extent)
+            }
+        };
+        let job = record(job.expose_provenance(), layout.job.extent());
+        if !job.has_magic(layout.job.magic, JOB_MAGIC_VALUE) {
             return None;
         }
-        // SAFETY: the layout places a pointer there, on a record with the right magic.
-        let details: *const c_void = unsafe { record::read(job, layout.job.details) };
-        // SAFETY: `details` is NULL or the job's details, which start with their magic.
-        if !unsafe { record::has_magic(details, layout.details.magic, DETAILS_MAGIC_VALUE) } {
+        let details = record(job.pointer(layout.job.details)?, layout.details.extent());
+        if !details.has_magic(layout.details.magic, DETAILS_MAGIC_VALUE) {
             return None;
         }
-        // SAFETY: the layout places these members there; every bit pattern is valid for integers and raw pointers.
-        let flags: u64 = unsafe { record::read(job, layout.job.bit_flags) };
-        // SAFETY: as above.
-        let id: u32 = unsafe { record::read(job, layout.job.job_id) };
-        // SAFETY: as above.
-        let hres: *const c_void = unsafe { record::read(job, layout.job.hres_select) };
-        // SAFETY: as above.
-        let network: *const c_char = unsafe { record::read(job, layout.job.network) };
-        // SAFETY: as above.
-        let arbitrary: *const c_void = unsafe { record::read(details, layout.details.arbitrary_tpn) };
-        // SAFETY: as above.
-        let contiguous: u16 = unsafe { record::read(details, layout.details.contiguous) };
-        // SAFETY: as above.
-        let min_cpus: u32 = unsafe { record::read(details, layout.details.min_cpus) };
-        // SAFETY: as above.
-        let segment: u16 = unsafe { record::read(details, layout.details.segment_size) };
-        // SAFETY: as above.
-        let required: *const bitstr_t = unsafe { record::read(details, layout.details.req_node_bitmap) };
-        // SAFETY: NULL or the bitmap of required nodes, unchanged during the evaluation.
-        let required = if required.is_null() { None } else { Some(unsafe { bitmap::words(required) }?) };
-        // SAFETY: NULL or the job's network option, unchanged during the evaluation.
-        let network = unsafe { memory::text(network) };
+        if !records.jobs_are_proven() && job.is_allocated() && details.is_allocated() {
+            records.prove_jobs();
+        }
 
-        let odd = if !arbitrary.is_null() {
+        let flags = job.u64(layout.job.bit_flags)?;
+        let segment = details.u16(layout.details.segment_size)?;
+        let required = match details.pointer(layout.details.req_node_bitmap)? {
+            0 => None,
+            // SAFETY: the bitmap of required nodes, if it is one, is unchanged during the evaluation.
+            address => Some(unsafe { bitmap::words_at(address) }?),
+        };
+        let channel_per_segment = match job.pointer(layout.job.network)? {
+            0 => false,
+            address => {
+                let text = peek::text(address)?;
+                text.windows(CHANNEL_PER_SEGMENT.len()).any(|part| part == CHANNEL_PER_SEGMENT)
+            }
+        };
+        let odd = if details.pointer(layout.details.arbitrary_tpn)? != 0 {
             Some(Odd::Arbitrary)
-        } else if contiguous != 0 || flags & SPREAD_JOB != 0 {
+        } else if details.u16(layout.details.contiguous)? != 0 || flags & SPREAD_JOB != 0 {
             Some(Odd::OtherOrder)
-        } else if !hres.is_null() {
+        } else if job.pointer(layout.job.hres_select)? != 0 {
             Some(Odd::HierarchicalResources)
-        } else if network.is_some_and(|text| text.to_string_lossy().contains("unique-channel-per-segment")) {
+        } else if channel_per_segment {
             Some(Odd::ChannelPerSegment)
         } else {
             None
         };
         Some(Self {
-            id,
-            min_cpus,
+            id: job.u32(layout.job.job_id)?,
+            min_cpus: details.u32(layout.details.min_cpus)?,
             segment,
             spread: flags & SPREAD_SEGMENTS != 0,
             consolidate: flags & CONSOLIDATE_SEGMENTS != 0,
@@ -115,7 +117,10 @@ impl Job<'_> {
 mod tests {
     use super::*;
     use crate::abi::BITSTR_MAGIC_VALUE;
-    use crate::abi::layout::{DetailsLayout, JobLayout, NodeLayout};
+    use crate::abi::layout::{
+        DetailsLayout, JobLayout, LONGEST_RECORD, Layout, MEMBERS, NodeLayout, known_layout_for_tests,
+    };
+    use crate::host::peek::tests::Edge;
 
     /// A layout of the tests' own: nothing in the reader may depend on a real one.
     const LAYOUT: Layout = Layout {
@@ -132,12 +137,12 @@ mod tests {
     };
 
     /// The memory of a job record and its details.
-    struct Records {
+    struct Fields {
         job: Vec<u8>,
         details: Vec<u8>,
     }
 
-    impl Records {
+    impl Fields {
         fn new() -> Self {
             let mut records = Self { job: vec![0; 64], details: vec![0; 64] };
             let details = records.details.as_ptr() as u64;
@@ -159,13 +164,13 @@ mod tests {
 
         fn read(&self) -> Option<Job<'_>> {
             // SAFETY: the records live in `self` and are longer than every offset of the layout.
-            unsafe { Job::read(self.job.as_ptr().cast(), &LAYOUT) }
+            unsafe { Job::read(self.job.as_ptr().cast(), &Records::new(LAYOUT)) }
         }
     }
 
     #[test]
     fn a_plain_job_is_read() {
-        let mut records = Records::new();
+        let mut records = Fields::new();
         records.details(32, &16u16.to_ne_bytes());
         records.job(8, &(SPREAD_SEGMENTS | 1).to_ne_bytes());
         let job = records.read().unwrap();
@@ -176,7 +181,7 @@ mod tests {
     #[test]
     fn required_nodes_are_a_bitmap_or_the_job_is_not_read() {
         let bitmap = [u64::from(BITSTR_MAGIC_VALUE), 64, 0b101];
-        let mut records = Records::new();
+        let mut records = Fields::new();
         records.details(24, &(bitmap.as_ptr() as u64).to_ne_bytes());
         assert_eq!(records.read().unwrap().required, Some(&[0b101][..]));
         let rubbish = [0u64; 3];
@@ -187,7 +192,7 @@ mod tests {
     #[test]
     fn records_without_their_magic_are_not_read() {
         for (of_job, offset) in [(true, 4), (false, 0)] {
-            let mut records = Records::new();
+            let mut records = Fields::new();
             if of_job {
                 records.job(offset, &[0; 4])
             } else {
@@ -195,18 +200,18 @@ mod tests {
             }
             assert!(records.read().is_none());
         }
-        let mut records = Records::new();
+        let mut records = Fields::new();
         records.job(16, &[0; 8]);
         assert!(records.read().is_none(), "a job without details");
         // SAFETY: NULL is allowed.
-        assert!(unsafe { Job::read(std::ptr::null(), &LAYOUT) }.is_none());
+        assert!(unsafe { Job::read(std::ptr::null(), &Records::new(LAYOUT)) }.is_none());
     }
 
     #[test]
     fn odd_jobs_are_told_apart() {
         let text = c"sn_single,unique-channel-per-segment";
-        let odd = |change: &dyn Fn(&mut Records)| {
-            let mut records = Records::new();
+        let odd = |change: &dyn Fn(&mut Fields)| {
+            let mut records = Fields::new();
             change(&mut records);
             records.read().unwrap().odd
         };
@@ -219,9 +224,65 @@ mod tests {
 
     #[test]
     fn flags_are_read() {
-        let mut records = Records::new();
+        let mut records = Fields::new();
         records.job(8, &(CONSOLIDATE_SEGMENTS | BACKFILL_TEST).to_ne_bytes());
         let job = records.read().unwrap();
         assert!(job.consolidate && job.backfill_test && !job.spread && job.odd.is_none());
+    }
+
+    /// A job with details as Slurm allocates them, at the end of readable memory, with the real layout.
+    struct AsAllocated {
+        _memory: [Edge; 2],
+        job: usize,
+    }
+
+    impl AsAllocated {
+        fn new(layout: &Layout, rubbish: u8) -> Self {
+            let lengths = [1296, 560];
+            let memory = [Edge::new(1), Edge::new(1)];
+            let [job, details] = [0, 1].map(|i| {
+                memory[i].put(lengths[i] + 16, &0x42u64.to_ne_bytes());
+                memory[i].put(lengths[i] + 8, &(lengths[i] as u64).to_ne_bytes());
+                memory[i].put(lengths[i], &vec![rubbish; lengths[i]])
+            });
+            let put = |i: usize, offset: usize, bytes: &[u8]| memory[i].put(lengths[i] - offset, bytes);
+            put(0, layout.job.magic, &JOB_MAGIC_VALUE.to_ne_bytes());
+            put(0, layout.job.details, &details.to_ne_bytes());
+            put(0, layout.job.network, &[0; 8]);
+            put(1, layout.details.magic, &DETAILS_MAGIC_VALUE.to_ne_bytes());
+            put(1, layout.details.req_node_bitmap, &[0; 8]);
+            Self { _memory: memory, job }
+        }
+
+        fn read(&self, records: &Records) -> bool {
+            // SAFETY: the record lives in `self`.
+            unsafe { Job::read(std::ptr::with_exposed_provenance(self.job), records) }.is_some()
+        }
+    }
+
+    /// Every member of the job and its details moved to every other place, on records that end where memory ends and
+    /// are full of what is no address: nothing crashes, neither while unproven nor when read again.
+    #[test]
+    fn no_wrong_offset_makes_it_touch_what_is_not_there() {
+        let right = known_layout_for_tests();
+        for rubbish in [0x00, 0x41] {
+            let job = AsAllocated::new(&right, rubbish);
+            let records = Records::new(right);
+            assert!(job.read(&records) && records.jobs_are_proven() && job.read(&records));
+            let mut proven = 0;
+            for member in MEMBERS.iter().filter(|member| !member.name.starts_with("node.")) {
+                for offset in (0..1400).chain((1400..LONGEST_RECORD).step_by(61)) {
+                    let mut layout = right;
+                    *(member.of_mut)(&mut layout) = offset;
+                    let records = Records::new(layout);
+                    let first = job.read(&records);
+                    proven += usize::from(records.jobs_are_proven());
+                    // Where it was read once it is read again, and where it was not, it still is not.
+                    assert_eq!(job.read(&records), first, "{} at {offset}", member.name);
+                }
+            }
+            // Inside of the records a wrong place of a number cannot be told from the right one; it does no harm.
+            assert!(proven > 0);
+        }
     }
 }

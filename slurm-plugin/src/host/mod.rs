@@ -6,12 +6,14 @@
 pub mod api;
 pub mod bitmap;
 pub mod config;
+pub mod confirmed;
 pub mod eval;
 pub mod job;
 pub mod list;
 pub mod log;
 pub mod memory;
 pub mod node;
+pub mod peek;
 pub mod process;
 pub mod record;
 pub mod shadow;

@@ -3,7 +3,8 @@
 use std::slice;
 
 use super::api::{address_in_slurmctld, api};
-use super::{bitmap, record};
+use super::bitmap;
+use super::record::{Record, Records};
 use crate::abi::layout::NodeLayout;
 use crate::abi::{NODE_MAGIC_VALUE, bitstr_t, node_record_t};
 
@@ -39,77 +40,95 @@ pub(crate) struct NodeTable<'a> {
 }
 
 impl NodeTable<'_> {
-    pub(crate) fn new(layout: NodeLayout) -> Self {
+    /// The table; None when its records are not as the layout says.
+    pub(crate) fn new(records: &Records) -> Option<Self> {
         // SAFETY: Slurm's own variable; the node lock is held.
         let first = unsafe { *api().node_record_table };
-        let records = if first.is_null() {
+        let table = if first.is_null() {
             &[][..]
         } else {
             // SAFETY: the table has `node_record_count` places while the node lock is held.
             unsafe { slice::from_raw_parts(first, count()) }
         };
-        // A table whose first record does not look like one is not looked at any further.
-        let valid = records
-            .iter()
-            .find(|record| !record.is_null())
-            .is_some_and(|&record| Node::new(record, layout).is_some());
-        Self { records: if valid { records } else { &[] }, layout }
+        let layout = records.layout().node;
+        let in_place = |(index, &record): (usize, &*mut node_record_t)| {
+            record.is_null() || Node::new(record, records).and_then(Node::index) == Some(index)
+        };
+        // All records once; a table without any proves nothing.
+        if !records.nodes_are_proven() && !table.iter().enumerate().all(in_place) {
+            return None;
+        }
+        Some(Self { records: table, layout })
     }
 
     /// The lowest scheduling weight of the nodes; `u64::MAX` when there are none.
     ///
-    /// A large cluster has this read for thousands of nodes in a call, so it touches nothing else of their records: the
-    /// magic number of one record was checked when the table was taken. A fold, because it keeps more of these reads in
-    /// flight than `min` does.
+    /// A large cluster has this read for thousands of nodes in a call, so it touches nothing else of their records. A
+    /// fold, because it keeps more of these reads in flight than `min` does.
     pub(crate) fn lightest(&self, nodes: impl Iterator<Item = usize>) -> u64 {
-        nodes.fold(u64::MAX, |lightest, index| match self.records.get(index) {
-            Some(&record) if !record.is_null() => {
-                // SAFETY: what is in the table is a node record, of the layout that was checked on another of them.
-                lightest.min(unsafe { record::read(record, self.layout.sched_weight) })
-            }
-            _ => lightest,
+        nodes.fold(u64::MAX, |lightest, index| {
+            let weight = self.record(index).and_then(|record| record.u64(self.layout.sched_weight));
+            weight.map_or(lightest, |weight| lightest.min(weight))
         })
     }
 
     /// The node at `index`; None for an empty place or a record that does not look like one.
     pub(crate) fn get(&self, index: usize) -> Option<Node> {
-        Node::new(*self.records.get(index)?, self.layout)
+        let record = self.record(index)?;
+        record.has_magic(self.layout.magic, NODE_MAGIC_VALUE).then_some(Node { record, layout: self.layout })
+    }
+
+    fn record(&self, index: usize) -> Option<Record> {
+        let record = self.records.get(index).copied().filter(|record| !record.is_null())?;
+        // SAFETY: the table holds live node records, which were proven when the table was first taken.
+        Some(unsafe { Record::proven(record, self.layout.extent()) })
     }
 }
 
 /// One node record.
 #[derive(Clone, Copy)]
 pub(crate) struct Node {
-    record: *mut node_record_t,
+    record: Record,
     layout: NodeLayout,
 }
 
 impl Node {
-    /// Checks the magic number of a record of Slurm.
-    pub(crate) fn new(record: *mut node_record_t, layout: NodeLayout) -> Option<Self> {
-        // SAFETY: a non-NULL node record that Slurm passes or keeps in its table is live while the lock is held.
-        let valid = unsafe { record::has_magic(record, layout.magic, NODE_MAGIC_VALUE) };
-        valid.then_some(Self { record, layout })
+    /// A record that Slurm passes or keeps in its table; None when it is not as the layout says.
+    pub(crate) fn new(record: *mut node_record_t, records: &Records) -> Option<Self> {
+        let layout = records.layout().node;
+        let unproven = Record::unproven(record, layout.extent());
+        let record = if records.nodes_are_proven() {
+            // SAFETY: a node record of Slurm is live while the node lock is held, and its kind is proven.
+            unsafe { Record::proven(record, layout.extent()) }
+        } else {
+            unproven
+        };
+        if !record.has_magic(layout.magic, NODE_MAGIC_VALUE) {
+            return None;
+        }
+        if !records.nodes_are_proven() {
+            if !unproven.is_allocated() {
+                return None;
+            }
+            records.prove_nodes();
+        }
+        Some(Self { record, layout })
     }
 
     /// Place in the node table, equal to the bit in every node bitmap.
     pub(crate) fn index(self) -> Option<usize> {
-        // SAFETY: a checked record has its index there; every bit pattern is an i32.
-        let index: i32 = unsafe { record::read(self.record, self.layout.index) };
-        usize::try_from(index).ok()
+        let index = self.record.u32(self.layout.index)?;
+        usize::try_from(index.cast_signed()).ok()
     }
 
     /// Scheduling weight; lower is preferred.
     pub(crate) fn weight(self) -> u64 {
-        // SAFETY: a checked record has its weight there; every bit pattern is a u64.
-        unsafe { record::read(self.record, self.layout.sched_weight) }
+        self.record.u64(self.layout.sched_weight).unwrap_or(u64::MAX)
     }
 
     /// Not down, draining, failing or silent: it will take jobs again without anybody's help.
     pub(crate) fn is_healthy(self) -> bool {
-        // SAFETY: a checked record has its state there; every bit pattern is a u32.
-        let state: u32 = unsafe { record::read(self.record, self.layout.node_state) };
-        healthy(state)
+        self.record.u32(self.layout.node_state).is_some_and(healthy)
     }
 }
 

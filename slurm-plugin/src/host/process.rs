@@ -36,7 +36,7 @@ pub(crate) fn stock_plugin_folder() -> Option<PathBuf> {
 }
 
 /// The GNU build id of the `libslurmfull.so` that this process runs.
-pub(crate) fn slurm_build_id() -> Option<Vec<u8>> {
+pub fn slurm_build_id() -> Option<Vec<u8>> {
     let mut search = Search { address: address_in_libslurmfull() as usize, build_id: None };
     // SAFETY: `visit` matches the callback's type and gets `search`, which outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };

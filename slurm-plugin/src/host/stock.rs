@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::abi::confirmation::release;
 use crate::abi::{
     SLURM_VERSION_NUMBER, bitstr_t, buf_t, hostlist_t, node_record_t, topology_ctx_t, topology_data,
     topology_eval_t,
@@ -61,11 +62,6 @@ impl fmt::Display for StockError {
 }
 
 impl std::error::Error for StockError {}
-
-/// `0x1a0505` as `26.05.5`.
-pub(crate) fn release(version: u32) -> String {
-    format!("{}.{:02}.{}", version >> 16 & 0xff, version >> 8 & 0xff, version & 0xff)
-}
 
 /// An open library. It stays open for the life of the process, as Slurm's own plugins do in the daemons.
 struct Library {
@@ -195,16 +191,5 @@ pub(crate) fn stock() -> &'static Stock {
     match STOCK.get() {
         Some(stock) => stock,
         None => panic!("an entry point was called before init()"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_are_written_as_slurm_writes_them() {
-        assert_eq!(release(0x1a_05_05), "26.05.5");
-        assert_eq!(release(0x19_0b_07), "25.11.7");
     }
 }

@@ -5,8 +5,12 @@ use std::cell::Cell;
 
 use lab::layout::{BITMAP_MAGIC, Member};
 
-/// Zeroed memory at a fixed address.
+/// Zeroed memory at a fixed address, with what Slurm's allocator keeps before it.
 pub(crate) struct Words(Box<[Cell<u64>]>);
+
+/// Words before each allocation of Slurm's: a magic number and the length in bytes.
+const HEADER: usize = 2;
+const ALLOCATION_MAGIC: u64 = 0x42;
 
 impl Words {
     /// Memory of at least so many bytes.
@@ -15,7 +19,14 @@ impl Words {
     }
 
     pub(crate) fn zeroed(words: usize) -> Self {
-        Self(vec![Cell::new(0); words].into_boxed_slice())
+        let memory = Self(vec![Cell::new(0); HEADER + words].into_boxed_slice());
+        memory.0[0].set(ALLOCATION_MAGIC);
+        memory.0[1].set(8 * words as u64);
+        memory
+    }
+
+    fn words(&self) -> &[Cell<u64>] {
+        &self.0[HEADER..]
     }
 
     /// An empty bitmap.
@@ -28,7 +39,7 @@ impl Words {
 
     /// The address as a member holds it.
     pub(crate) fn address(&self) -> u64 {
-        self.0.as_ptr().expose_provenance() as u64
+        self.words().as_ptr().expose_provenance() as u64
     }
 
     /// The address of a word.
@@ -37,15 +48,15 @@ impl Words {
     }
 
     pub(crate) fn pointer<T>(&self) -> *mut T {
-        self.0.as_ptr().cast_mut().cast()
+        self.words().as_ptr().cast_mut().cast()
     }
 
     pub(crate) fn set(&self, word: usize, value: u64) {
-        self.0[word].set(value);
+        self.words()[word].set(value);
     }
 
     pub(crate) fn get(&self, word: usize) -> u64 {
-        self.0[word].get()
+        self.words()[word].get()
     }
 
     /// Writes a member. Members never cross a word.
@@ -57,7 +68,7 @@ impl Words {
     pub(crate) fn put_at(&self, word: usize, (offset, size): Member, value: u64) {
         let shift = offset % 8 * 8;
         let mask = if size == 8 { u64::MAX } else { ((1 << (8 * size)) - 1) << shift };
-        let cell = &self.0[word + offset / 8];
+        let cell = &self.words()[word + offset / 8];
         cell.set(cell.get() & !mask | value << shift & mask);
     }
 
@@ -67,25 +78,25 @@ impl Words {
     }
 
     pub(crate) fn clear(&self) {
-        for cell in &self.0 {
+        for cell in self.words() {
             cell.set(0);
         }
     }
 
     pub(crate) fn clear_bits(&self) {
-        for cell in &self.0[2..] {
+        for cell in &self.words()[2..] {
             cell.set(0);
         }
     }
 
     pub(crate) fn set_bit(&self, bit: usize) {
-        let cell = &self.0[2 + bit / 64];
+        let cell = &self.words()[2 + bit / 64];
         cell.set(cell.get() | 1 << (bit % 64));
     }
 
     /// The set bits in ascending order.
     pub(crate) fn ones(&self) -> impl Iterator<Item = usize> + '_ {
-        self.0[2..].iter().enumerate().flat_map(|(index, cell)| {
+        self.words()[2..].iter().enumerate().flat_map(|(index, cell)| {
             let mut word = cell.get();
             std::iter::from_fn(move || {
                 (word != 0).then(|| {

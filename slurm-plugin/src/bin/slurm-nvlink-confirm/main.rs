@@ -1,0 +1,222 @@
+//! Measures where the members of Slurm's records lie in the installed build, and writes that down for the plugin.
+//!
+//! ```text
+//! this process   finds the build, judges the result, writes the file     never touches a record of Slurm
+//!   measuring    loads Slurm and its own topology plugins                may be ended by them: nothing is written then
+//!     trials     one for each place that a member could have             most of them crash; that is no answer
+//! ```
+//! Unsafe code is in `slurm`, `memory`, `trial` and `stand_in` only.
+
+mod file;
+mod install;
+mod measure;
+mod memory;
+mod question;
+mod slurm;
+mod stand_in;
+mod trial;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use topology_block::abi::SLURM_VERSION_NUMBER;
+use topology_block::abi::confirmation::{self, Confirmation, Void, hex, release};
+use topology_block::abi::layout::{self, MEMBERS};
+
+const USAGE: &str = "\
+Measures where the members of Slurm's records lie in the installed build of Slurm, and confirms that to the plugin.
+
+Usage: slurm-nvlink-confirm [OPTIONS]
+
+Options:
+      --plugins DIR  folder of Slurm's own plugins and libslurmfull.so (found by itself where slurmctld, slurmd or
+                     scontrol is installed)
+      --folder DIR   where to write [default: /var/lib/slurm-nvlink/layout, the only place where the plugin looks]
+      --dry-run      measure and compare, write nothing
+  -h, --help         this text
+
+Exit code: 0 confirmed, 1 not confirmed (Slurm goes on with its own topology/block), 2 wrong usage.
+";
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Options {
+    plugins: Option<PathBuf>,
+    folder: PathBuf,
+    dry_run: bool,
+    measure: bool,
+}
+
+/// Why nothing is confirmed.
+#[derive(Debug)]
+enum Failure {
+    NoSlurm(install::NotFound),
+    Start(std::io::Error),
+    Crashed(std::process::ExitStatus),
+    NotMeasured,
+    Unreadable(Option<Void>),
+    Disagrees { name: &'static str, members: Vec<String> },
+    Write(file::WriteError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSlurm(why) => write!(f, "{why}"),
+            Self::Start(source) => write!(f, "the measuring process cannot be started: {source}"),
+            Self::Crashed(status) => write!(f, "Slurm's own code ended the measuring process ({status})"),
+            Self::NotMeasured => write!(f, "the layout could not be measured; the reason is above"),
+            Self::Unreadable(Some(void)) => write!(f, "the measuring process gave a text of which {void}"),
+            Self::Unreadable(None) => write!(f, "the measuring process gave no build id"),
+            Self::Disagrees { name, members } => write!(
+                f,
+                "the measured layout is not that of the known build {name}: {}; one of the two is wrong",
+                members.join(", ")
+            ),
+            Self::Write(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args_os().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(why) => {
+            eprintln!("slurm-nvlink-confirm: {why}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    if options.measure {
+        return measure::main(options.plugins.as_deref().unwrap_or(Path::new(".")));
+    }
+    match confirm(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("slurm-nvlink-confirm: {failure}");
+            eprintln!(
+                "slurm-nvlink-confirm: nothing was written; without a confirmation Slurm runs its own topology/block"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, String> {
+    let mut options =
+        Options { plugins: None, folder: confirmation::FOLDER.into(), dry_run: false, measure: false };
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        let mut folder = || {
+            arguments
+                .next()
+                .map(PathBuf::from)
+                .ok_or_else(|| format!("{} needs a folder", argument.display()))
+        };
+        match argument.to_str() {
+            Some("--plugins") => options.plugins = Some(folder()?),
+            Some("--folder") => options.folder = folder()?,
+            Some("--dry-run") => options.dry_run = true,
+            Some("--measure") => options.measure = true,
+            Some("-h" | "--help") => return Ok(None),
+            _ => return Err(format!("what is {}?", argument.display())),
+        }
+    }
+    Ok(Some(options))
+}
+
+fn confirm(options: &Options) -> Result<(), Failure> {
+    let plugins = match &options.plugins {
+        Some(given) => given.clone(),
+        None => install::plugin_folder().map_err(Failure::NoSlurm)?,
+    };
+    let measured = measured(&plugins)?;
+    println!(
+        "Slurm {}, {}, build id {}",
+        release(SLURM_VERSION_NUMBER),
+        plugins.join("libslurmfull.so").display(),
+        hex(&measured.build_id)
+    );
+    for member in MEMBERS {
+        println!("{:24}{:5}  {}", member.name, (member.of)(&measured.layout), measure::proof(member.name));
+    }
+    match layout::of_build(&measured.build_id) {
+        Some((name, known)) if known == measured.layout => {
+            println!("the known build {name} has the same layout")
+        }
+        Some((name, known)) => {
+            let differ = |member: &&layout::Member| (member.of)(&known) != (member.of)(&measured.layout);
+            let members = MEMBERS.iter().filter(differ);
+            let members = members.map(|m| format!("{} at {} there", m.name, (m.of)(&known))).collect();
+            return Err(Failure::Disagrees { name, members });
+        }
+        None => println!("this build is not among the known ones"),
+    }
+    if options.dry_run {
+        println!("nothing was written (--dry-run)");
+    } else {
+        let place = file::write(&options.folder, &measured).map_err(Failure::Write)?;
+        println!("confirmed: {}", place.display());
+    }
+    Ok(())
+}
+
+/// Has another process measure the layout.
+fn measured(plugins: &Path) -> Result<Confirmation, Failure> {
+    let ourselves = std::env::current_exe().map_err(Failure::Start)?;
+    let output = Command::new(ourselves)
+        .args(["--measure".as_ref(), "--plugins".as_ref(), plugins.as_os_str()])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(Failure::Start)?;
+    match output.status.code() {
+        Some(0) => {}
+        Some(measure::NOT_MEASURED) => return Err(Failure::NotMeasured),
+        _ => return Err(Failure::Crashed(output.status)),
+    }
+    let build_id = build_id_in(&output.stdout).ok_or(Failure::Unreadable(None))?;
+    Confirmation::parse(&output.stdout, SLURM_VERSION_NUMBER, &build_id)
+        .map_err(|void| Failure::Unreadable(Some(void)))
+}
+
+/// The build id that a confirmation's text names.
+fn build_id_in(text: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let digits = text.lines().find_map(|line| line.strip_prefix("build-id "))?;
+    let pair = |i: usize| digits.get(i..i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    (0..digits.len()).step_by(2).map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Option<Options>, String> {
+        parse(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn the_command_line_is_understood_or_explained() {
+        let options = parsed(&["--plugins", "/p", "--dry-run"]).unwrap().unwrap();
+        assert_eq!(options.plugins.as_deref(), Some(Path::new("/p")));
+        assert!(options.dry_run && !options.measure);
+        assert_eq!(options.folder, Path::new("/var/lib/slurm-nvlink/layout"));
+        assert_eq!(parsed(&["--help"]), Ok(None));
+        assert_eq!(parsed(&["--folder"]), Err("--folder needs a folder".to_owned()));
+        assert_eq!(parsed(&["x"]), Err("what is x?".to_owned()));
+    }
+
+    #[test]
+    fn the_build_id_is_taken_from_the_text() {
+        assert_eq!(build_id_in(b"a\nbuild-id 0aff\nb"), Some(vec![0x0a, 0xff]));
+        assert_eq!(build_id_in(b"build-id 0af"), None);
+        assert_eq!(build_id_in(b"build-id xy"), None);
+        assert_eq!(build_id_in(b""), None);
+    }
+}
