@@ -71,9 +71,9 @@ impl Setup {
         if !nix::unistd::geteuid().is_root() {
             return Some("needs root".to_owned());
         }
-        let plugin = (!self.stock).then_some(Artifact::Plugin);
+        let plugin = (!self.stock).then_some([Artifact::Plugin, Artifact::Confirm]);
         let imex = self.imex.then_some([Artifact::Prolog, Artifact::Epilog]);
-        let needed = BASE.into_iter().chain(plugin).chain(imex.into_iter().flatten());
+        let needed = BASE.into_iter().chain(plugin.into_iter().flatten()).chain(imex.into_iter().flatten());
         let missing: Vec<&str> =
             needed.filter(|artifact| artifact.find().is_none()).map(Artifact::file_name).collect();
         if !missing.is_empty() {

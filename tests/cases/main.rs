@@ -6,6 +6,7 @@
 
 mod boot;
 mod command_line;
+mod confirmation;
 mod domain;
 mod drained;
 mod faults;
@@ -35,6 +36,7 @@ const CASES: &[&[Case]] = &[
     placement::CASES,
     drained::CASES,
     plugin_file::CASES,
+    confirmation::CASES,
     live::CASES,
     imex::CASES,
     imex_modes::CASES,

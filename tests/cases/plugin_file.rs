@@ -8,7 +8,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 use tests::stage::Artifact;
-use tests::tree::Tree;
 use tests::{Cluster, Plugin};
 
 const OURS: Setup = Setup { profile: "small-2x4", stock: false, imex: false };
@@ -19,7 +18,6 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "plugin_file::that_is_right", body: Body::Own(OURS, right) },
     Case { name: "plugin_file::that_is_empty", body: Body::Own(OURS, empty) },
     Case { name: "plugin_file::of_another_release", body: Body::Own(OURS, other_release) },
-    Case { name: "plugin_file::that_does_not_know_the_build", body: Body::Own(OURS, unknown_build) },
     Case { name: "plugin_file::that_is_not_there", body: Body::Own(OURS, missing) },
 ];
 
@@ -45,7 +43,7 @@ fn boot(setup: &Setup, name: &str, plugin: Plugin, ours: bool, log: &str) -> any
     Ok(())
 }
 
-fn controller_log(cluster: &Cluster) -> anyhow::Result<String> {
+pub(crate) fn controller_log(cluster: &Cluster) -> anyhow::Result<String> {
     let file = cluster.logs("ctl")?.join("slurm/slurmctld.log");
     fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
 }
@@ -97,22 +95,6 @@ fn other_release(setup: &Setup) -> anyhow::Result<()> {
     boot(setup, "release", variant.plugin(), false, "topology_block.so version (26.05.3)")
 }
 
-fn unknown_build(setup: &Setup) -> anyhow::Result<()> {
-    let mut bytes = staged()?;
-    let build_id = build_id_of_slurm(&Tree::ensure()?)?;
-    let mut found = 0;
-    while let Some(place) = bytes.windows(build_id.len()).position(|window| window == build_id) {
-        bytes[place] ^= 0xff;
-        found += 1;
-    }
-    ensure!(found > 0, "the plugin does not know the build of this tree");
-    let variant = Variant::new(&bytes)?;
-    let hex: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
-    let refusal =
-        format!("the layout of this build of Slurm is not confirmed (libslurmfull.so has build id {hex})");
-    boot(setup, "build", variant.plugin(), false, &refusal)
-}
-
 /// Offset in the file of a data symbol's first byte.
 fn place_of(library: &[u8], symbol: &str) -> anyhow::Result<usize> {
     let file = object::File::parse(library)?;
@@ -124,12 +106,4 @@ fn place_of(library: &[u8], symbol: &str) -> anyhow::Result<usize> {
     let section = file.section_by_index(index)?;
     let (start, _) = section.file_range().context("the symbol is not in the file")?;
     Ok(usize::try_from(start + (symbol.address() - section.address()))?)
-}
-
-fn build_id_of_slurm(tree: &Tree) -> anyhow::Result<Vec<u8>> {
-    let folder = tree.plugin_dir().strip_prefix("/")?;
-    let file = tree.root().join(folder).join("libslurmfull.so");
-    let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-    let file = object::File::parse(&*bytes)?;
-    Ok(file.build_id()?.context("libslurmfull.so has no build id")?.to_vec())
 }

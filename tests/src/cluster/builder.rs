@@ -153,6 +153,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// A copy of a file or program of the host that every node gets.
+    #[must_use]
+    pub fn copy(mut self, path: impl Into<PathBuf>, file: impl Into<PathBuf>) -> Self {
+        self.files.push(Entry::program(path, file));
+        self
+    }
+
     /// Starts the cluster and waits until all nodes are idle and the blocks are in force.
     ///
     /// # Errors
