@@ -119,6 +119,7 @@ fn place(question: &Question, topology: &BlockTopology, site: &Site, how: As) ->
                 block.nodes.iter().filter(|node| usable(node).is_some_and(SlurmNode::is_healthy)).count(),
             ),
             free: count(free.len()),
+            idle: count(free.len()),
             required: count(free.iter().filter(|node| question.required.contains(**node)).count()),
             weight: 0,
         })

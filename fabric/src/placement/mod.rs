@@ -48,6 +48,8 @@ pub struct Partition {
     pub healthy: u32,
     /// Trays that this job could use now.
     pub free: u32,
+    /// Those of the free trays on which nothing runs: fewer than `free` only where jobs share trays.
+    pub idle: u32,
     /// Trays that the job names and that lie here; all of them are free.
     pub required: u32,
     /// Lowest scheduling weight among the free trays. Lower is preferred, as Slurm's node weights are.
@@ -170,7 +172,8 @@ pub enum Outlook {
 /// When a job that is refused now could be placed, by the trays alone.
 pub fn outlook(partitions: &[Partition], request: &Request, rules: &Rules) -> Outlook {
     let with = |free: fn(&Partition) -> u32| -> bool {
-        let freed: Vec<Partition> = partitions.iter().map(|p| Partition { free: free(p), ..*p }).collect();
+        let freed: Vec<Partition> =
+            partitions.iter().map(|p| Partition { free: free(p), idle: free(p), ..*p }).collect();
         candidates(&freed, request, rules).is_ok()
     };
     if with(|p| p.healthy.max(p.free)) {

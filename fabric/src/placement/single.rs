@@ -6,19 +6,19 @@ use std::collections::BinaryHeap;
 
 use super::{Candidate, Partition, Refusal, Request, Share};
 
-/// The partitions that can hold the job: lowest weight first, then fewest free trays, so that whole free partitions
-/// are broken last; equal ones in order of position.
+/// The partitions that can hold the job: lowest weight first, then fewest idle and fewest free trays, so that whole free
+/// partitions are broken last; equal ones in order of position.
 #[derive(Debug, Clone)]
 pub(super) struct Fitting {
     trays: u32,
-    partitions: BinaryHeap<Reverse<(u64, u32, usize)>>,
+    partitions: BinaryHeap<Reverse<(u64, u32, u32, usize)>>,
 }
 
 impl Iterator for Fitting {
     type Item = Candidate;
 
     fn next(&mut self) -> Option<Candidate> {
-        let Reverse((_, _, partition)) = self.partitions.pop()?;
+        let Reverse((.., partition)) = self.partitions.pop()?;
         Some(Candidate { shares: vec![Share { partition, trays: self.trays }] })
     }
 }
@@ -32,7 +32,7 @@ pub(super) fn candidates(partitions: &[Partition], request: &Request) -> Result<
         .iter()
         .enumerate()
         .filter(|(_, p)| p.free >= request.trays && p.required == request.required)
-        .map(|(position, p)| Reverse((p.weight, p.free, position)))
+        .map(|(position, p)| Reverse((p.weight, p.idle, p.free, position)))
         .collect();
     if fitting.is_empty() {
         return Err(refusal(partitions, request));

@@ -10,7 +10,7 @@ fn candidates(partitions: &[Partition], request: &Request) -> Result<Vec<Candida
 }
 
 fn partition(trays: u32, healthy: u32, free: u32) -> Partition {
-    Partition { trays, healthy, free, required: 0, weight: 1 }
+    Partition { trays, healthy, free, idle: free, required: 0, weight: 1 }
 }
 
 fn job(trays: u32) -> Request {
@@ -160,9 +160,20 @@ fn small_jobs_fill_broken_partitions_first() {
 }
 
 #[test]
+fn a_small_job_goes_beside_another_that_shares_its_tray() {
+    let shared = Partition { idle: 17, ..partition(18, 18, 18) };
+    assert_eq!(best(&[partition(18, 18, 18), shared, partition(18, 18, 18)], &job(1)), [(1, 1)]);
+}
+
+#[test]
 fn lower_weight_comes_before_best_fit() {
     let heavy = Partition { weight: 10, ..partition(18, 18, 4) };
     assert_eq!(best(&[heavy, partition(18, 18, 18)], &job(4)), [(1, 4)]);
+    assert_eq!(best(&[heavy, partition(18, 18, 18)], &in_segments(4, 2)), [(1, 4)]);
+    let heavy = Partition { weight: 10, ..partition(18, 18, 18) };
+    let racks = [partition(18, 18, 18), heavy, partition(18, 18, 18)];
+    assert_eq!(best(&racks, &job(20)), [(0, 10), (2, 10)]);
+    assert_eq!(best(&racks, &in_segments(24, 12)), [(0, 12), (2, 12)]);
 }
 
 #[test]
@@ -223,13 +234,8 @@ fn no_partitions_at_all_is_a_refusal() {
 fn any_partition() -> impl Strategy<Value = Partition> {
     (1u32..=72).prop_flat_map(|trays| {
         (0..=trays).prop_flat_map(move |healthy| {
-            (0..=healthy, 1u64..4).prop_map(move |(free, weight)| Partition {
-                trays,
-                healthy,
-                free,
-                required: 0,
-                weight,
-            })
+            (0..=healthy, 1u64..4)
+                .prop_map(move |(free, weight)| Partition { weight, ..partition(trays, healthy, free) })
         })
     })
 }

@@ -9,7 +9,7 @@ use fabric::placement::{Candidate, Partition, Request};
 use crate::bits;
 use crate::host::eval::Eval;
 use crate::host::job::Job;
-use crate::host::node::NodeTable;
+use crate::host::node::{self, NodeTable};
 use crate::model::{Block, Model};
 
 /// Looks at nodes.
@@ -51,14 +51,14 @@ impl Survey<'_> {
         let largest = self.model.largest();
         let spans = request.segment.is_none() && request.trays > largest;
         let levels = self.model.rules.levels.exist();
-        // Weights order the partitions that can hold the whole job.
-        let weight_matters = request.segment.is_none() && !spans;
+        // The least that a partition must have free to be of use.
+        let least = request.segment.map_or(if spans { 1 } else { request.trays }, NonZeroU32::get);
+        let idle = self.idle();
         let mut whole_trays = 0;
 
         let partition = |block: &Block| {
             let usable = self.usable;
             let free = block.overlap(usable);
-            let lightest = || self.nodes.lightest(block.common(usable));
             // Whole partitions of the largest size: fewer cannot hold the job, so the others do not matter.
             let decided = spans && !levels && whole_trays >= request.trays;
             let healthy = match health {
@@ -74,10 +74,18 @@ impl Survey<'_> {
                 healthy,
                 free,
                 required: self.job.required.map_or(0, |required| block.overlap(required)),
-                weight: if weight_matters && free >= request.trays { lightest() } else { u64::MAX },
+                idle: idle.as_deref().map_or(free, |idle| block.overlap(idle)),
+                // Partitions are put in order by it, those that can be of use.
+                weight: if free >= least { self.nodes.lightest(block.common(usable)) } else { u64::MAX },
             }
         };
         self.model.blocks.iter().map(partition).collect()
+    }
+
+    /// The usable nodes on which nothing runs; None when that is all of them.
+    fn idle(&self) -> Option<Vec<u64>> {
+        let idle = node::idle().filter(|idle| !bits::is_subset(self.usable, idle))?;
+        Some(self.usable.iter().zip(idle).map(|(usable, idle)| usable & idle).collect())
     }
 
     fn weight(&self, node: usize) -> u64 {
