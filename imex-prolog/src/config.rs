@@ -5,11 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod faults;
+mod tables;
+
+pub(crate) use tables::JOB;
+pub use tables::{Deadlines, Encryption, Metrics, RollCall, Slurm, Standing};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use thiserror::Error;
 
 /// Largest settings file that is read, in bytes.
@@ -111,6 +114,8 @@ pub struct Settings {
     pub standing: Standing,
     /// How the prologs of a job agree that all its trays are complete.
     pub roll_call: RollCall,
+    /// Encryption between daemons.
+    pub encryption: Encryption,
     /// Slurm's commands.
     pub slurm: Slurm,
     /// Metrics for node exporters.
@@ -158,51 +163,6 @@ pub struct ChannelSettings {
     pub count: u32,
 }
 
-/// The standing domain. Its ports are not those of jobs: on other trays of the NVLink partition a job may have a domain of its
-/// own, and daemons of two domains that meet refuse each other until they are restarted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Standing {
-    /// Port for peers.
-    pub server_port: u16,
-    /// Port of the command service.
-    pub command_port: u16,
-    /// For a running standing daemon to be READY, in seconds; after that it is started again.
-    pub verify_seconds: u64,
-}
-
-/// The roll call: a prolog ends well only when those of all members have said that their trays are complete. The first member listens
-/// on one of these ports while its prolog waits, which depends on the job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RollCall {
-    /// First port, by default not one that the kernel gives to outgoing connections; 0: no roll call, and a batch script may start before a tray other than its own has failed.
-    pub port: u16,
-    /// How many ports: jobs that share their first tray and begin at the same time need one each.
-    pub ports: u16,
-}
-
-/// Slurm's commands. They are used only when a peer is missing and Slurm itself does not end the job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Slurm {
-    /// Whether a job whose domain cannot form is requeued and held (or cancelled); if not, it runs without a channel.
-    pub end_half_formed_jobs: bool,
-    /// `scontrol`.
-    pub scontrol: PathBuf,
-    /// `scancel`.
-    pub scancel: PathBuf,
-}
-
-/// Metrics in the text form of Prometheus.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Metrics {
-    /// Directory of a node exporter's textfile collector; absent: none are written.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub directory: Option<PathBuf>,
-}
-
 /// The two ports of one daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
@@ -225,34 +185,6 @@ impl Daemon {
     }
 }
 
-/// Bounds, all in whole seconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Deadlines {
-    /// From the start of the prolog until the whole domain is ready. Cut to stay below slurmd's own timeout.
-    pub ready_seconds: u64,
-    /// For the own daemon to be READY for the first time. Alone it takes seconds; after an unclean end it may wait for earlier
-    /// importers.
-    pub own_ready_seconds: u64,
-    /// For an NVML reading that is still in progress.
-    pub fabric_seconds: u64,
-    /// For the names of all members.
-    pub resolve_seconds: u64,
-    /// After a peer that had been connected is lost, until the domain is given up.
-    pub peer_lost_seconds: u64,
-    /// For a peer on which no daemon listens, until the domain is given up. A peer may rightly be busy for `stop_seconds`
-    /// with what an earlier job left.
-    pub peer_absent_seconds: u64,
-    /// After a domain was given up for a peer's sake, until Slurm has ended the job. Within `ready_seconds`.
-    pub job_end_seconds: u64,
-    /// For one call of the control tool.
-    pub control_call_seconds: u64,
-    /// From SIGTERM to the daemon until SIGKILL.
-    pub stop_seconds: u64,
-    /// For the tray lock, on top of what its holder may need.
-    pub lock_seconds: u64,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -264,41 +196,10 @@ impl Default for Settings {
             deadlines: Deadlines::default(),
             standing: Standing::default(),
             roll_call: RollCall::default(),
+            encryption: Encryption::default(),
             slurm: Slurm::default(),
             metrics: Metrics::default(),
             partitions: BTreeMap::new(),
-        }
-    }
-}
-
-impl Default for Standing {
-    fn default() -> Self {
-        Self { server_port: 50_010, command_port: 50_015, verify_seconds: 15 }
-    }
-}
-
-impl Default for RollCall {
-    fn default() -> Self {
-        Self { port: 21_020, ports: 16 }
-    }
-}
-
-impl RollCall {
-    /// The port of a job's roll call; `None`: there is none.
-    #[must_use]
-    pub fn port_for(&self, job: u32) -> Option<u16> {
-        let offset = u16::try_from(job % u32::from(self.ports.max(1))).unwrap_or(0);
-        // Within the range: `Settings::parse`.
-        (self.port != 0).then(|| self.port.saturating_add(offset))
-    }
-}
-
-impl Default for Slurm {
-    fn default() -> Self {
-        Self {
-            end_half_formed_jobs: true,
-            scontrol: PathBuf::from("/usr/bin/scontrol"),
-            scancel: PathBuf::from("/usr/bin/scancel"),
         }
     }
 }
@@ -323,37 +224,6 @@ impl Default for Daemon {
 impl Default for ChannelSettings {
     fn default() -> Self {
         Self { policy: ChannelPolicy::Fixed, number: 0, count: 2048 }
-    }
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self {
-            ready_seconds: 150,
-            own_ready_seconds: 60,
-            fabric_seconds: 10,
-            resolve_seconds: 15,
-            peer_lost_seconds: 15,
-            peer_absent_seconds: 45,
-            job_end_seconds: 20,
-            control_call_seconds: 6,
-            stop_seconds: 30,
-            lock_seconds: 60,
-        }
-    }
-}
-
-impl Deadlines {
-    /// [`Deadlines::ready_seconds`] as a span.
-    #[must_use]
-    pub fn ready(&self) -> Duration {
-        Duration::from_secs(self.ready_seconds)
-    }
-
-    /// The longest that another prolog or epilog may rightly hold the tray lock, and a margin.
-    #[must_use]
-    pub fn epilog_lock(&self) -> Duration {
-        Duration::from_secs(self.lock_seconds.saturating_add(self.stop_seconds))
     }
 }
 
@@ -454,6 +324,26 @@ mod tests {
         let settings = Settings::default();
         assert_eq!(Settings::parse(&settings.to_text()), Ok(settings.clone()));
         assert_eq!(Settings::parse(""), Ok(settings));
+    }
+
+    #[test]
+    fn the_example_has_every_setting_at_its_default() {
+        let text = include_str!("../../packaging/examples/imex.toml");
+        assert_eq!(Settings::parse(text), Ok(Settings::default()));
+        let tables = |text: &str| -> Vec<(String, String)> {
+            let mut table = String::new();
+            let mut found = Vec::new();
+            for line in text.lines().map(str::trim) {
+                if line.starts_with('[') {
+                    table = line.to_owned();
+                } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+                    found.push((table.clone(), key.to_owned()));
+                }
+            }
+            found.sort();
+            found
+        };
+        assert_eq!(tables(text), tables(&Settings::default().to_text()));
     }
 
     #[test]

@@ -19,8 +19,9 @@ use crate::procfs::Proc;
 use crate::secure_fs::Dir;
 use crate::slurm_conf::SlurmConf;
 use crate::status::{JobStatus, TrayStatus};
+use crate::tls;
 use crate::version::{Query, mismatch};
-use fabric::names::{BlockName, NodeName};
+use fabric::names::{BlockName, JobId, NodeName};
 use fabric::nvml::NvmlError;
 use fabric::reading::TrayReading;
 use fabric::report::Report;
@@ -172,6 +173,13 @@ fn check_programs(
             }
             Err(error) => health.warnings.push(chain(&error)),
         }
+    }
+    if settings.encryption.enabled
+        && !settings.encryption.is_by_job()
+        && let Ok(any) = JobId::new(1)
+        && let Err(error) = tls::checked(&settings.encryption, any)
+    {
+        health.faults.push(chain(&error));
     }
     let conf = SlurmConf::load(&ground.conf).unwrap_or_default();
     if !conf.slurm_makes_channels()

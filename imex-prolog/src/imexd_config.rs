@@ -8,7 +8,7 @@ use crate::config::{Daemon, Ports, Quorum};
 use crate::record::Member;
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// File name of the configuration in the job's directory.
 pub const CONFIG_FILE: &str = "config.cfg";
@@ -34,12 +34,19 @@ pub fn nodes_text(members: &[Member]) -> String {
 /// The command service listens on the tray's own address: on the loopback address alone `-q` works but the peers'
 /// `-N` does not (DRA driver PR 538), and on all interfaces it would be open to networks that need it not.
 #[must_use]
-pub fn config_text(daemon: &Daemon, ports: Ports, own: IpAddr, nodes_file: &Path, log_file: &Path) -> String {
+pub fn config_text(
+    daemon: &Daemon,
+    ports: Ports,
+    own: IpAddr,
+    nodes_file: &Path,
+    log_file: &Path,
+    tls: Option<&Tls<'_>>,
+) -> String {
     let quorum = match daemon.quorum {
         Quorum::None => "NONE",
         Quorum::Recovery => "RECOVERY",
     };
-    let pairs: [(&str, String); 19] = [
+    let pairs: [(&str, String); 18] = [
         ("LOG_LEVEL", daemon.log_level.to_string()),
         ("LOG_FILE_NAME", log_file.display().to_string()),
         ("STATS_FILE_NAME", log_file.display().to_string()),
@@ -52,7 +59,6 @@ pub fn config_text(daemon: &Daemon, ports: Ports, own: IpAddr, nodes_file: &Path
         ("SERVER_PORT", ports.server.to_string()),
         ("IMEX_NODE_CONFIG_FILE", nodes_file.display().to_string()),
         ("IMEX_WAIT_FOR_QUORUM", quorum.to_owned()),
-        ("IMEX_ENABLE_AUTH_ENCRYPTION", "0".to_owned()),
         ("IMEX_CMD_ENABLED", "1".to_owned()),
         ("IMEX_CMD_BIND_INTERFACE_IP", own.to_string()),
         ("IMEX_CMD_PORT", ports.command.to_string()),
@@ -61,11 +67,31 @@ pub fn config_text(daemon: &Daemon, ports: Ports, own: IpAddr, nodes_file: &Path
         ("NETWORK_INTERFACE", String::new()),
     ];
     let mut text = String::from("# Written by imex-prolog, which also removes it.\n");
-    for (key, value) in pairs {
+    for (key, value) in pairs.into_iter().chain(encryption(tls)) {
         // Writing to a String cannot fail.
         let _infallible = writeln!(text, "{key}={value}");
     }
     text
+}
+
+/// What TLS between daemons needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Tls<'a> {
+    /// Keys of the configuration with their files.
+    pub files: &'a [(&'static str, PathBuf)],
+    /// Name that peers' certificates must have; empty: their addresses.
+    pub target_name: &'a str,
+}
+
+fn encryption(tls: Option<&Tls<'_>>) -> Vec<(&'static str, String)> {
+    let key = "IMEX_ENABLE_AUTH_ENCRYPTION";
+    let Some(tls) = tls else { return vec![(key, "0".to_owned())] };
+    let mut pairs = vec![(key, "1".to_owned())];
+    pairs.push(("IMEX_AUTH_ENCRYPTION_MODE", "SSL_TLS".to_owned()));
+    pairs.push(("IMEX_AUTH_SOURCE", "FILE".to_owned()));
+    pairs.extend(tls.files.iter().map(|(key, path)| (*key, path.display().to_string())));
+    pairs.push(("IMEX_SECURITY_TARGET_OVERRIDE", tls.target_name.to_owned()));
+    pairs
 }
 
 #[cfg(test)]
@@ -90,6 +116,7 @@ mod tests {
             "10.75.1.2".parse().unwrap(),
             Path::new("/run/x/nodes.cfg"),
             Path::new("/var/log/x.log"),
+            None,
         );
         assert_eq!(
             text,
@@ -97,8 +124,27 @@ mod tests {
              LOG_LEVEL=4\nLOG_FILE_NAME=/var/log/x.log\nSTATS_FILE_NAME=/var/log/x.log\nLOG_APPEND_TO_LOG=1\n\
              LOG_FILE_MAX_SIZE=64\nLOG_MAX_ROTATE_COUNT=1\nLOG_USE_SYSLOG=0\nDAEMONIZE=0\nBIND_INTERFACE_IP=10.75.1.2\n\
              SERVER_PORT=50000\nIMEX_NODE_CONFIG_FILE=/run/x/nodes.cfg\nIMEX_WAIT_FOR_QUORUM=RECOVERY\n\
-             IMEX_ENABLE_AUTH_ENCRYPTION=0\nIMEX_CMD_ENABLED=1\nIMEX_CMD_BIND_INTERFACE_IP=10.75.1.2\nIMEX_CMD_PORT=50005\n\
-             IMEX_CMD_UNIX_DOMAIN_PATH=\nIMEX_NODE_DISCONNECTED_GRACE_TIME=-1\nNETWORK_INTERFACE=\n"
+             IMEX_CMD_ENABLED=1\nIMEX_CMD_BIND_INTERFACE_IP=10.75.1.2\nIMEX_CMD_PORT=50005\n\
+             IMEX_CMD_UNIX_DOMAIN_PATH=\nIMEX_NODE_DISCONNECTED_GRACE_TIME=-1\nNETWORK_INTERFACE=\n\
+             IMEX_ENABLE_AUTH_ENCRYPTION=0\n"
+        );
+    }
+
+    #[test]
+    fn with_tls_the_daemon_gets_every_file_and_the_name() {
+        let files = [("IMEX_SERVER_KEY", PathBuf::from("/k")), ("IMEX_CLIENT_CERT", PathBuf::from("/c"))];
+        let pairs = encryption(Some(&Tls { files: &files, target_name: "imex" }));
+        let lines: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(
+            lines,
+            [
+                "IMEX_ENABLE_AUTH_ENCRYPTION=1",
+                "IMEX_AUTH_ENCRYPTION_MODE=SSL_TLS",
+                "IMEX_AUTH_SOURCE=FILE",
+                "IMEX_SERVER_KEY=/k",
+                "IMEX_CLIENT_CERT=/c",
+                "IMEX_SECURITY_TARGET_OVERRIDE=imex",
+            ]
         );
     }
 }

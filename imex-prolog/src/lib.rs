@@ -45,6 +45,7 @@ pub mod standing;
 pub mod status;
 #[expect(unsafe_code, reason = "a hook between fork and exec, and a system call without a safe interface")]
 pub mod sys;
+pub mod tls;
 pub mod tray;
 pub mod verdict;
 pub mod version;

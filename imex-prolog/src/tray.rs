@@ -10,7 +10,7 @@ use crate::config::{Ports, Settings};
 use crate::ctl::Ctl;
 use crate::daemon::{DaemonError, DaemonOwner, DaemonSpec, Ended};
 use crate::deadline::{Deadline, Pauses};
-use crate::imexd_config::{CONFIG_FILE, NODES_FILE, config_text, nodes_text};
+use crate::imexd_config::{CONFIG_FILE, NODES_FILE, Tls, config_text, nodes_text};
 use crate::job_end::JobEnd;
 use crate::lifecycle::{Stored, World};
 use crate::mark::Mark;
@@ -20,6 +20,7 @@ use crate::readiness::{Patience, Readiness, wait_ready};
 use crate::record::{self, Kind, Record, RecordError};
 use crate::roll_call::RollCall;
 use crate::secure_fs::{Dir, FsError};
+use crate::tls::{self, TlsError};
 use fabric::names::JobId;
 use std::collections::BTreeSet;
 use std::io;
@@ -71,6 +72,15 @@ pub enum TrayError {
         /// Why not.
         #[source]
         source: DaemonError,
+    },
+    /// A file for TLS cannot be used.
+    #[error("cannot encrypt the IMEX domain of job {job}")]
+    Tls {
+        /// The job.
+        job: JobId,
+        /// Why not.
+        #[source]
+        source: TlsError,
     },
     /// A port that the daemon needs is taken.
     #[error("port {port} of {address} is held by another program")]
@@ -343,7 +353,13 @@ impl<O: DaemonOwner> World for Tray<O> {
         let nodes = dir.path().join(NODES_FILE);
         let log = self.paths.log_dir.join(log_name(record.kind, job));
         let (daemon, own) = (&self.settings.daemon, Self::own_address(record)?);
-        let config = config_text(daemon, self.ports_of(record), own, &nodes, &log);
+        let encryption = &self.settings.encryption;
+        let files = match encryption.enabled {
+            true => Some(tls::checked(encryption, job).map_err(|source| TrayError::Tls { job, source })?),
+            false => None,
+        };
+        let tls = files.as_ref().map(|files| Tls { files, target_name: &encryption.target_name });
+        let config = config_text(daemon, self.ports_of(record), own, &nodes, &log, tls.as_ref());
         dir.write_atomic(NODES_FILE, nodes_text(&record.members).as_bytes(), 0o600).map_err(&fault)?;
         dir.write_atomic(CONFIG_FILE, config.as_bytes(), 0o600).map_err(&fault)
     }

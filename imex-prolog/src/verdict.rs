@@ -177,6 +177,9 @@ pub fn tray_report(error: &TrayError) -> Report {
         TrayError::State { .. } | TrayError::List(_) | TrayError::Standing(_) | TrayError::Encode { .. } | TrayError::NoOwnAddress { .. } => {
             report.with_hint("check the state directory's owner and mode; it may be removed while no job runs here")
         }
+        TrayError::Tls { .. } => report.with_hint(
+            "the files under [encryption] in the settings must be root's own plain files, the keys closed to all others",
+        ),
         TrayError::Daemon { .. } => report,
     }
 }

@@ -1,7 +1,7 @@
 //! Finding all faults of a settings file instead of the first one.
 #![forbid(unsafe_code)]
 
-use super::{ChannelPolicy, Settings};
+use super::{ChannelPolicy, Mode, Settings};
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -96,6 +96,25 @@ fn value_faults(settings: &Settings) -> Vec<String> {
     demand(
         standing.server_port != standing.command_port,
         format!("standing.command_port: {} is already standing.server_port", standing.command_port),
+    );
+    let encryption = &settings.encryption;
+    for (key, _, path, _) in encryption.files() {
+        demand(
+            is_plain(path) && !path.to_string_lossy().contains(['\n', '=', '#']),
+            format!(
+                "encryption.{key}: {} is not an absolute path without \"..\", \"=\" and \"#\"",
+                path.display()
+            ),
+        );
+    }
+    demand(
+        encryption.target_name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte)),
+        format!("encryption.target_name: {:?} is not the name of a host", encryption.target_name),
+    );
+    demand(
+        !(encryption.enabled && encryption.is_by_job() && settings.uses(|mode| mode == Mode::PerPartition)),
+        "encryption: keys by job (%j) do not suit mode \"per-partition\", whose domain outlives jobs"
+            .to_owned(),
     );
     for (key, path) in
         [("slurm.scontrol", &settings.slurm.scontrol), ("slurm.scancel", &settings.slurm.scancel)]
@@ -225,6 +244,27 @@ mod tests {
                 "metrics.directory: x is not an absolute path without \"..\"",
                 "partitions.\"a b\": not the name of a Slurm partition",
             ]
+        );
+    }
+
+    #[test]
+    fn encryption_and_roll_call_are_checked() {
+        let text = "[encryption]\nenabled = true\nserver_key = \"k=1\"\nclient_ca = \"/keys/%j/ca\"\ntarget_name = \"a b\"\n\
+                    [partitions]\nshared = \"per-partition\"\n[roll_call]\nport = 49990\n[slurm]\nscancel = \"scancel\"\n";
+        assert_eq!(
+            parse(text).unwrap_err(),
+            [
+                "encryption.server_key: k=1 is not an absolute path without \"..\", \"=\" and \"#\"",
+                "encryption.target_name: \"a b\" is not the name of a host",
+                "encryption: keys by job (%j) do not suit mode \"per-partition\", whose domain outlives jobs",
+                "slurm.scancel: scancel is not an absolute path without \"..\"",
+                "roll_call.port: 49990 and the next 16 are also ports of IMEX daemons",
+            ]
+        );
+        assert!(parse("[roll_call]\nport = 0\n").is_ok());
+        assert_eq!(
+            parse("[roll_call]\nport = 65530\n").unwrap_err(),
+            ["roll_call.ports: 16 lead beyond port 65535"]
         );
     }
 

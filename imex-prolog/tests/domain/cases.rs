@@ -4,7 +4,7 @@ use crate::site::{Ran, Site};
 use anyhow::{Result, ensure};
 use imex_prolog::deadline::{Deadline, Pauses};
 use libtest_mimic::{Failed, Trial};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 pub(crate) const QUICK: &str = "[deadlines]\nready_seconds = 4\ncontrol_call_seconds = 1\nstop_seconds = 1\n";
@@ -13,7 +13,7 @@ pub(crate) type Case = fn() -> Result<()>;
 
 /// All cases; without root they are listed as ignored.
 pub(crate) fn all(is_root: bool) -> Vec<Trial> {
-    let cases: [(&str, Case); 17] = [
+    let cases: [(&str, Case); 18] = [
         ("a_job_on_one_tray_gets_its_domain_and_loses_it", one_tray),
         ("a_second_prolog_keeps_the_domain_and_a_second_epilog_finds_nothing", twice),
         ("a_daemon_that_refuses_to_start_is_this_trays_fault", refused),
@@ -28,6 +28,7 @@ pub(crate) fn all(is_root: bool) -> Vec<Trial> {
         ("a_prolog_sees_that_its_job_was_cancelled", cancelled),
         ("no_tray_is_ready_while_another_ones_prolog_cannot_tell", half_formed),
         ("a_job_whose_peer_never_comes_is_put_back", put_back),
+        ("an_encrypted_domain_has_checked_keys", encrypted),
         ("a_daemon_of_another_version_is_this_trays_fault", other_version),
         ("runs_are_timed_in_the_log_and_counted_in_the_metrics", timed),
         ("the_next_job_clears_what_a_lost_epilog_left", next_job),
@@ -221,6 +222,37 @@ fn put_back() -> Result<()> {
     ran.expect(0, "outcome=\"no-domain\"")?;
     one.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
     one.ensure_clean(1)
+}
+
+fn encrypted() -> Result<()> {
+    let keys = tempfile::tempdir()?;
+    let names = ["server_key", "server_cert", "server_ca", "client_key", "client_cert", "client_ca"];
+    let mut settings = "[encryption]\nenabled = true\ntarget_name = \"imex\"\n".to_owned();
+    for name in names {
+        let file = keys.path().join(format!("%j.{name}"));
+        settings.push_str(&format!("{name} = \"{}\"\n", file.display()));
+    }
+    let site = Site::alone(&format!("{QUICK}{settings}"))?;
+    // Keys of the job that nobody has delivered are this tray's fault: no daemon could start here.
+    site.hook("prolog", 1)?.expect(1, "encryption.server_key: there is no ")?;
+    site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
+    site.ensure_clean(1)?;
+    for name in names {
+        let file = keys.path().join(format!("2.{name}"));
+        std::fs::write(&file, "-----BEGIN TEST-----\n")?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+    }
+    site.hook("prolog", 2)?.expect(0, "outcome=\"ready\"")?;
+    let config = std::fs::read_to_string(site.paths.run_dir.join("job-2/config.cfg"))?;
+    for line in [
+        "IMEX_ENABLE_AUTH_ENCRYPTION=1".to_owned(),
+        "IMEX_SECURITY_TARGET_OVERRIDE=imex".to_owned(),
+        format!("IMEX_CLIENT_CERT_AUTH={}", keys.path().join("2.client_ca").display()),
+    ] {
+        ensure!(config.lines().any(|found| found == line), "no {line} in\n{config}");
+    }
+    site.hook("epilog", 2)?.expect(0, "outcome=\"removed\"")?;
+    site.ensure_clean(2)
 }
 
 fn other_version() -> Result<()> {

@@ -12,6 +12,16 @@ use std::time::Duration;
 /// Where both programs look without `-c`.
 pub const DEFAULT_PATH: &str = "/etc/nvidia-imex/config.cfg";
 
+/// Keys of the files that mutual TLS needs (IMEX guide: config).
+pub const TLS_FILES: [&str; 6] = [
+    "IMEX_SERVER_KEY",
+    "IMEX_SERVER_CERT",
+    "IMEX_SERVER_CERT_AUTH",
+    "IMEX_CLIENT_KEY",
+    "IMEX_CLIENT_CERT",
+    "IMEX_CLIENT_CERT_AUTH",
+];
+
 /// What a config file says, defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -33,6 +43,8 @@ pub struct Config {
     pub wait_for_recovery: bool,
     /// IMEX_AUTH_ENCRYPTION_MODE where encryption is enabled. The simulation checks it and encrypts nothing.
     pub encryption: Option<String>,
+    /// The files of TLS, where keys come from files.
+    pub tls_files: Vec<PathBuf>,
     /// IMEX_CMD_BIND_INTERFACE_IP; `None` is every interface.
     pub cmd_ip: Option<IpAddr>,
     /// IMEX_CMD_PORT, unless the command service is off or has no port.
@@ -59,6 +71,9 @@ pub enum ConfigError {
     /// Encryption is on without a source of keys.
     #[error("IMEX_AUTH_ENCRYPTION_MODE=SSL_TLS needs IMEX_AUTH_SOURCE (FILE, ENV_PATH or ENV_VAL)")]
     NoKeySource,
+    /// Keys come from files, and one of them is not named.
+    #[error("IMEX_AUTH_SOURCE=FILE needs {0}")]
+    NoKeyFile(&'static str),
 }
 
 impl Config {
@@ -85,6 +100,7 @@ impl Config {
                 other => return Err(bad("IMEX_WAIT_FOR_QUORUM", other, "NONE or RECOVERY")),
             },
             encryption: values.encryption()?,
+            tls_files: values.tls_files(),
             cmd_ip: values.address("IMEX_CMD_BIND_INTERFACE_IP")?,
             cmd_port: values.command_port()?.filter(|_| command),
             cmd_socket: values.path("IMEX_CMD_UNIX_DOMAIN_PATH", "").filter(|_| command),
@@ -162,6 +178,13 @@ impl<'a> Values<'a> {
         Ok(u64::try_from(seconds).ok().map(Duration::from_secs))
     }
 
+    fn tls_files(&self) -> Vec<PathBuf> {
+        let enabled = self.get("IMEX_ENABLE_AUTH_ENCRYPTION") == Some("1");
+        let from_files = enabled && self.get("IMEX_AUTH_SOURCE") == Some("FILE");
+        let named = TLS_FILES.iter().filter_map(|key| self.path(key, ""));
+        if from_files { named.collect() } else { Vec::new() }
+    }
+
     fn encryption(&self) -> Result<Option<String>, ConfigError> {
         if !self.flag("IMEX_ENABLE_AUTH_ENCRYPTION", false)? {
             return Ok(None);
@@ -170,7 +193,11 @@ impl<'a> Values<'a> {
         let mode = self.get(key).unwrap_or("SSL_TLS");
         match mode {
             "SSL_TLS" => match self.get("IMEX_AUTH_SOURCE") {
-                Some("FILE" | "ENV_PATH" | "ENV_VAL") => Ok(Some(mode.to_owned())),
+                Some("FILE") => match TLS_FILES.iter().find(|key| self.get(key).is_none_or(str::is_empty)) {
+                    Some(key) => Err(ConfigError::NoKeyFile(key)),
+                    None => Ok(Some(mode.to_owned())),
+                },
+                Some("ENV_PATH" | "ENV_VAL") => Ok(Some(mode.to_owned())),
                 _ => Err(ConfigError::NoKeySource),
             },
             "GSS_AUTH_ENCRYPT" | "GSS_AUTH_ONLY" => Ok(Some(mode.to_owned())),
@@ -218,6 +245,12 @@ mod tests {
         assert!(error("LOG_LEVEL=5").contains("0 to 4"));
         assert!(error("IMEX_ENABLE_AUTH_ENCRYPTION=1").contains("IMEX_AUTH_SOURCE"));
         assert!(error("IMEX_ENABLE_AUTH_ENCRYPTION=1\nIMEX_AUTH_ENCRYPTION_MODE=").contains("SSL_TLS"));
+        let mut tls = "IMEX_ENABLE_AUTH_ENCRYPTION=1\nIMEX_AUTH_SOURCE=FILE\n".to_owned();
+        for key in TLS_FILES {
+            assert_eq!(error(&tls), format!("IMEX_AUTH_SOURCE=FILE needs {key}"));
+            tls.push_str(&format!("{key}=/{key}\n"));
+        }
+        assert_eq!(Config::parse(&tls).unwrap().tls_files.len(), TLS_FILES.len());
     }
 
     #[test]

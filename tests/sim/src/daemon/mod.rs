@@ -68,6 +68,14 @@ pub enum DaemonError {
         /// Why.
         source: crate::config::ConfigError,
     },
+    /// A file of TLS.
+    #[error("failed to load {path} (simulated: nothing is encrypted)")]
+    ReadKey {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The node list.
     #[error("Failed to read node configuration file {path}")]
     ReadNodes {
@@ -155,6 +163,9 @@ fn run(options: &Options, log: &mut Log) -> Result<(), DaemonError> {
         return Err(DaemonError::Refused(format!("{message} (simulated fault)")));
     }
     let config = read_config(options)?;
+    for path in &config.tls_files {
+        fs::read(path).map_err(|source| DaemonError::ReadKey { path: path.clone(), source })?;
+    }
     *log = Log::open(&config);
     banner(log, &config, &settings);
     let (nodes, own) = read_nodes(log, &config)?;
