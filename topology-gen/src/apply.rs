@@ -14,6 +14,7 @@
 
 pub mod backup;
 pub mod foreground;
+pub mod moves;
 mod reload;
 
 use std::fmt;
@@ -30,6 +31,7 @@ use crate::site::Site;
 use crate::write::{self, WriteError, Written};
 use backup::{BackupError, Backups, Undo};
 use foreground::Mode;
+use moves::{Moves, NeedsReload};
 
 /// A point that a run has passed. Tests end the process there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +91,8 @@ pub struct Order<'a> {
     pub deadline: Duration,
     /// Reload also a controller that would die of a bad file, or of which that is not known.
     pub allow_foreground: bool,
+    /// Move nodes between blocks by updates, without a reload, or do nothing.
+    pub without_reload: bool,
     /// Go on though running jobs stand on trays that change their block.
     pub move_running_jobs: bool,
     /// Go on though the check found something wrong that Slurm accepts.
@@ -139,6 +143,8 @@ pub enum Refusal {
     Jobs(Vec<(LiveJob, HostList)>),
     /// A bad file would end this controller, or that is not known.
     Foreground(Mode),
+    /// The change cannot be made without a reload.
+    Reload(NeedsReload),
 }
 
 /// Why a run could not be done.
@@ -216,6 +222,13 @@ pub fn apply(order: &Order<'_>, text: &str, watch: &mut Watch<'_>) -> Result<Out
         }
         return Ok(Outcome::Unchanged);
     }
+    let moves = match order.without_reload {
+        false => None,
+        true => match updates(order, &live, &new, &changes, unfinished.is_some())? {
+            Ok(moves) => Some(moves),
+            Err(reason) => return Ok(Outcome::Refused(Refusal::Reload(reason))),
+        },
+    };
     if let Some(refusal) = refusal(order, &changes, watch)? {
         return Ok(Outcome::Refused(refusal));
     }
@@ -234,7 +247,7 @@ pub fn apply(order: &Order<'_>, text: &str, watch: &mut Watch<'_>) -> Result<Out
         }
     };
     (watch.step)(Step::Marked);
-    let run = Run { order, backups: &backups, before: &live, site: &site, undo };
+    let run = Run { order, backups: &backups, before: &live, site: &site, undo, moves };
     run.go(text, &new, changes, watch)
 }
 
@@ -245,6 +258,8 @@ struct Run<'a> {
     before: &'a [Topology],
     site: &'a Site,
     undo: Undo,
+    /// The updates that do it, in the place of a reload.
+    moves: Option<Moves>,
 }
 
 impl Run<'_> {
@@ -267,14 +282,21 @@ impl Run<'_> {
         }
         (watch.step)(Step::Replaced);
         let reload = reload::Reload::begin(self.order.controller, self.site, self.order.deadline);
-        let told = reload.tell();
+        let told = match &self.moves {
+            None => reload.tell(),
+            Some(moves) => {
+                let refused = |error| format!("the controller refuses: {error}");
+                moves.make(self.order.controller).map_err(refused)
+            }
+        };
         (watch.step)(Step::Reloaded);
-        let taken = told.is_ok();
+        // Nodes are told by a reload only.
+        let taken = told.is_ok() && self.moves.is_none();
         match told.and_then(|()| reload.wait_for(new)) {
             Ok(()) => {
                 (watch.step)(Step::Verified);
                 (watch.say)(&"the controller reports the new topology");
-                let late = reload.wait_for_nodes();
+                let late = if taken { reload.wait_for_nodes() } else { HostList::default() };
                 (watch.step)(Step::NodesReady);
                 self.backups.finish().map_err(ApplyError::Backup)?;
                 Ok(Outcome::Applied { changes, late })
@@ -301,10 +323,13 @@ impl Run<'_> {
         (watch.say)(&format_args!("{} is as before", target.display()));
         let reload = reload::Reload::begin(self.order.controller, self.site, self.order.deadline);
         // A controller that never took the new file may refuse this too, for reasons of its own; what counts is what it has.
-        let told = reload.tell();
+        let told = match &self.moves {
+            None => reload.tell().is_ok(),
+            Some(moves) => moves.unmake(self.order.controller).is_err() && reload.tell().is_ok(),
+        };
         match reload.wait_for(self.before) {
             Ok(()) => {
-                if told.is_ok() {
+                if told {
                     reload.wait_for_nodes();
                 }
                 (watch.step)(Step::RestoreVerified);
@@ -344,6 +369,21 @@ fn sound(
     }
 }
 
+/// The updates that make the change without a reload, or why there are none.
+fn updates(
+    order: &Order<'_>,
+    live: &[Topology],
+    new: &[Topology],
+    changes: &[Change],
+    unfinished: bool,
+) -> Result<Result<Moves, NeedsReload>, ApplyError> {
+    if unfinished {
+        return Ok(Err(NeedsReload::Unfinished));
+    }
+    let allowed = moves::allowed(order.controller).map_err(ApplyError::Controller)?;
+    Ok(allowed.and_then(|()| moves::moves(live, new, changes)))
+}
+
 /// What speaks against the change.
 fn refusal(
     order: &Order<'_>,
@@ -356,6 +396,10 @@ fn refusal(
     }
     if !jobs.is_empty() && !order.move_running_jobs {
         return Ok(Some(Refusal::Jobs(jobs)));
+    }
+    if order.without_reload {
+        // Updates end no controller.
+        return Ok(None);
     }
     let mode = foreground::mode(order.controller, order.proc).map_err(ApplyError::Controller)?;
     Ok((mode != Mode::Daemon && !order.allow_foreground).then_some(Refusal::Foreground(mode)))

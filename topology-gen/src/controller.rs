@@ -165,6 +165,14 @@ impl Controller {
         Ok(Settings(self.scontrol(&["show", "config"])?))
     }
 
+    /// Puts nodes into these places, `topology:unit,topology:unit`, and out of all others, at once and until the next reload.
+    ///
+    /// # Errors
+    /// [`ControllerError`]; a place that is not there leaves all as it was.
+    pub fn place(&self, nodes: &HostList, places: &str) -> Result<(), ControllerError> {
+        self.scontrol(&["update", &format!("nodename={nodes}"), &format!("topology={places}")]).map(drop)
+    }
+
     /// Makes Slurm read its files again.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ pub struct SlurmNode {
     pub partitions: Vec<String>,
     /// Whether its Gres names GPUs.
     pub has_gpus: bool,
-    /// `Topology=` as Slurm has it for a dynamic node, for example `nvl:b1,ib:s3`; else empty.
+    /// `Topology=` as Slurm has it for a dynamic node, from slurm.conf, or from an update: `nvl:b1,ib:s3`; else empty.
     pub topology: String,
     /// When its slurmd started or last read its configuration, in seconds since 1970; 0 when it has not registered.
     pub slurmd_start: u64,
@@ -45,6 +45,12 @@ pub struct SlurmNode {
 impl SlurmNode {
     fn is_one_of(&self, words: &[&str]) -> bool {
         self.state.iter().any(|word| words.contains(&word.as_str()))
+    }
+
+    /// Whether Slurm made it without slurm.conf, or may power it down. Such a node keeps its `Topology=` through reloads, other
+    /// nodes take the file then (Slurm 26.05.3 src/slurmctld/node_mgr.c).
+    pub fn is_dynamic(&self) -> bool {
+        self.is_one_of(&["DYNAMIC_NORM", "DYNAMIC_FUTURE", "CLOUD"])
     }
 
     /// Whether it can run jobs, now or when those on it have ended.

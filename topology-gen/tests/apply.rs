@@ -19,8 +19,13 @@ fn site() -> (tempfile::TempDir, Site) {
     (dir, site)
 }
 
-const MOVE: Options =
-    Options { move_running_jobs: true, dry_run: false, allow_foreground: false, hasty: false };
+const MOVE: Options = Options {
+    move_running_jobs: true,
+    dry_run: false,
+    allow_foreground: false,
+    hasty: false,
+    without_reload: false,
+};
 /// For controllers that never report what is waited for.
 const HASTY: Options = Options { hasty: true, ..MOVE };
 
@@ -283,4 +288,29 @@ fn on_a_full_disk_the_file_is_the_old_one_or_the_new_one() {
     }
     assert_eq!(ends.len(), 13);
     assert!(ends.first() == Some(&false) && ends.last() == Some(&true), "{ends:?}");
+}
+
+#[test]
+fn trays_that_only_change_their_block_move_without_a_reload() {
+    let (_dir, site) = site();
+    // Updates cannot end a controller, so it does not matter how it runs.
+    site.put("proc/44/cmdline", "slurmctld\0-D\0");
+    let moved = OLD.replace("n[1-4]", "n[1-3]").replace("n[5-8]", "n[4-8]");
+    let live = Options { without_reload: true, ..MOVE };
+    let (done, _) = site.apply(&moved, live, &|_| {});
+    assert!(matches!(done, Ok(Outcome::Applied { .. })), "{done:?}");
+    assert_eq!((site.reloads(), site.get("moves").as_str()), (0, "nodename=n4 topology=t:b\n"));
+    assert_eq!((site.get("topology.yaml"), site.get("loaded")), (moved.clone(), moved.clone()));
+    // More than that needs a reload, and is left alone.
+    let (done, _) = site.apply(NEW, live, &|_| {});
+    let Ok(Outcome::Refused(Refusal::Reload(reason))) = done else { panic!("{done:?}") };
+    assert!(reason.to_string().contains("block c is new"), "{reason}");
+    assert_eq!((site.reloads(), site.get("topology.yaml")), (0, moved.clone()));
+    // What the controller refuses is taken back.
+    site.put("stuck", "");
+    let (done, _) = site.apply(OLD, live, &|_| {});
+    let Ok(Outcome::RolledBack { why, .. }) = done else { panic!("{done:?}") };
+    assert!(why.contains("Requested topology configuration is not available"), "{why}");
+    assert_eq!((site.get("topology.yaml"), site.get("loaded")), (moved.clone(), moved));
+    assert_eq!(site.backups().unfinished().unwrap(), None);
 }

@@ -1,7 +1,7 @@
 //! The blocks against Slurm's nodes and slurm.conf.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fabric::{HostList, NodeName};
 
@@ -81,12 +81,21 @@ pub(super) fn conf(conf: &SlurmConf, seen: &[SeenTopology], names: &[&str], sink
     }
 }
 
-/// Nodes with a `Topology=` of their own in Slurm: dynamic nodes keep it across reconfigurations.
+/// Nodes with a `Topology=` of their own in Slurm that they keep across reloads.
 pub(super) fn dynamic(site: &Site, seen: &[SeenTopology], sink: &mut Sink) {
-    for (name, node) in site.nodes.iter().filter(|(_, node)| !node.topology.is_empty()) {
-        assignments(&node.topology, std::slice::from_ref(name), "in the controller", seen, sink);
+    let mut groups: BTreeMap<&str, Vec<NodeName>> = BTreeMap::new();
+    for (name, node) in &site.nodes {
+        if node.is_dynamic() && !node.topology.is_empty() {
+            groups.entry(&node.topology).or_default().push(name.clone());
+        }
+    }
+    for (topology, nodes) in groups {
+        assignments(topology, &nodes, IN_CONTROLLER, seen, sink);
     }
 }
+
+/// Where the `Topology=` of a dynamic node is.
+const IN_CONTROLLER: &str = "in the controller";
 
 /// `Topology=name:unit[,...]` of some nodes against the file.
 fn assignments(text: &str, nodes: &[NodeName], place: &str, seen: &[SeenTopology], sink: &mut Sink) {
@@ -108,17 +117,24 @@ fn assignments(text: &str, nodes: &[NodeName], place: &str, seen: &[SeenTopology
         let elsewhere = blocks.blocks.iter().filter(|other| other.name != unit);
         for other in elsewhere {
             let moved = listed(nodes.iter().filter(|node| other.nodes.iter().any(|there| there == *node)));
-            if !moved.is_empty() {
-                let what = format!(
-                    "{moved} ({place}) has Topology={pair}, which overrides its place in block {}",
-                    other.name
-                );
-                sink.wrong(
-                    other.line,
-                    what,
-                    format!("remove Topology= there, or list it in block {}", block.name),
-                );
+            if moved.is_empty() {
+                continue;
             }
+            let what = format!(
+                "{moved} ({place}) has Topology={pair}, which overrides its place in block {}",
+                other.name
+            );
+            let hint = if place == IN_CONTROLLER {
+                let own = text.split(',').map(|own| match own.split_once(':') {
+                    Some((of, _)) if of == name => format!("{name}:{}", other.name),
+                    _ => own.to_owned(),
+                });
+                let own = own.collect::<Vec<_>>().join(",");
+                format!("first tell Slurm where it is now: scontrol update nodename={moved} topology={own}")
+            } else {
+                format!("remove Topology= there, or list it in block {}", block.name)
+            };
+            sink.wrong(other.line, what, hint);
         }
     }
 }

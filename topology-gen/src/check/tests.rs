@@ -198,6 +198,38 @@ fn blocks_are_checked_against_slurms_nodes_and_configuration() {
 }
 
 #[test]
+fn dynamic_nodes_that_stand_elsewhere_are_told_with_the_way_out() {
+    let mut nodes = rack("n[1-6]", RACK_A);
+    for (node, states, topology) in [
+        (0, ["IDLE", "DYNAMIC_NORM"], "ib:s1,t:b"),
+        (1, ["IDLE", "DYNAMIC_NORM"], "ib:s1,t:b"),
+        (2, ["IDLE", "CLOUD"], "t:gone"),
+        (3, ["IDLE", "DYNAMIC_NORM"], "t:a"),
+        // Moved by an update, which the next reload forgets.
+        (4, ["IDLE", "DRAIN"], "t:a"),
+    ] {
+        nodes[node]["state"] = serde_json::json!(states);
+        nodes[node]["topology"] = topology.into();
+    }
+    let site = site::parse(&node_list(&[nodes])).unwrap();
+    let text = sized("[4]") + "- topology: ib\n  flat: true\n";
+    let findings = check(&Input { text: &text, site: Some(&site), ..Input::default() });
+    let told: Vec<String> = findings
+        .list
+        .iter()
+        .filter(|finding| finding.what.contains("Topology="))
+        .map(|finding| format!("{}: {} -> {}", finding.severity, finding.what, finding.hint))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "fatal: n3 (in the controller) has Topology=t:gone, and there is no block gone -> keep the block, without nodes if need be, while a node names it",
+            "wrong: n[1-2] (in the controller) has Topology=t:b, which overrides its place in block a -> first tell Slurm where it is now: scontrol update nodename=n[1-2] topology=ib:s1,t:a",
+        ]
+    );
+}
+
+#[test]
 fn sizes_that_wait_for_drained_trays_are_told() {
     let nodes = [rack("n[1-3]", RACK_A), silent("n4"), rack("n[5-7]", RACK_A), silent("n8")];
     let site = site::parse(&node_list(&nodes)).unwrap();

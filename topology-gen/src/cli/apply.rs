@@ -64,6 +64,9 @@ pub(super) struct ChangeArgs {
     /// Reload a slurmctld that runs in the foreground (-D), or elsewhere: a file that it refuses may end it
     #[arg(long)]
     allow_foreground: bool,
+    /// Move trays between blocks by `scontrol update`, without a reload; where that is not enough, nothing is changed
+    #[arg(long)]
+    without_reload: bool,
     /// Go on though trays with running jobs change their block; the jobs run on
     #[arg(long)]
     move_running_jobs: bool,
@@ -136,6 +139,7 @@ impl ChangeArgs {
             proc: Path::new("/proc"),
             deadline: Duration::from_secs(self.deadline),
             allow_foreground: self.allow_foreground,
+            without_reload: self.without_reload,
             move_running_jobs: self.move_running_jobs,
             accept_wrong: self.accept_wrong,
             dry_run: self.dry_run,
@@ -211,6 +215,10 @@ fn refused(refusal: &Refusal, target: &str, output: &mut Output<'_>) -> Result<(
             }
             output.say("running jobs stand on trays that change their block");
             output.say("hint: if these trays really moved, the jobs have lost their NVLink already: give --move-running-jobs");
+        }
+        Refusal::Reload(reason) => {
+            output.say(reason);
+            output.say("hint: apply it without --without-reload");
         }
         Refusal::Foreground(mode) => {
             output.say(mode);

@@ -27,6 +27,7 @@ pub(crate) struct Options {
     pub(crate) allow_foreground: bool,
     /// Waits only for a moment for what the controller reports: for runs in which it never reports it.
     pub(crate) hasty: bool,
+    pub(crate) without_reload: bool,
 }
 
 impl Site {
@@ -94,6 +95,7 @@ impl Site {
             proc: &self.dir.join("proc"),
             deadline: if options.hasty { Duration::from_secs(2) } else { Duration::from_secs(20) },
             allow_foreground: options.allow_foreground,
+            without_reload: options.without_reload,
             move_running_jobs: options.move_running_jobs,
             accept_wrong: true,
             dry_run: options.dry_run,
