@@ -19,6 +19,7 @@ mod leftovers;
 mod live;
 mod placement;
 mod plugin_file;
+mod power;
 mod restarts;
 mod topology;
 
@@ -35,6 +36,7 @@ const CASES: &[&[Case]] = &[
     faults::CASES,
     placement::CASES,
     drained::CASES,
+    power::CASES,
     plugin_file::CASES,
     confirmation::CASES,
     live::CASES,

@@ -122,6 +122,7 @@ fn place(question: &Question, topology: &BlockTopology, site: &Site, how: As) ->
             idle: count(free.len()),
             required: count(free.iter().filter(|node| question.required.contains(**node)).count()),
             weight: 0,
+            light: count(free.len()),
         })
         .collect();
     let request = Request {

@@ -54,6 +54,8 @@ pub struct Partition {
     pub required: u32,
     /// Lowest scheduling weight among the free trays. Lower is preferred, as Slurm's node weights are.
     pub weight: u64,
+    /// Free trays of that weight. Slurm gives trays that are powered down or completing a higher one than the others.
+    pub light: u32,
 }
 
 /// What the job asks for.

@@ -7,11 +7,11 @@ use std::collections::BinaryHeap;
 use super::{Candidate, Partition, Refusal, Request, Share};
 
 /// The partitions that can hold the job: lowest weight first, then fewest idle and fewest free trays, so that whole free
-/// partitions are broken last; equal ones in order of position.
+/// partitions are broken last; of equal ones first those with enough trays of that weight, then in order of position.
 #[derive(Debug, Clone)]
 pub(super) struct Fitting {
     trays: u32,
-    partitions: BinaryHeap<Reverse<(u64, u32, u32, usize)>>,
+    partitions: BinaryHeap<Reverse<(u64, u32, u32, bool, usize)>>,
 }
 
 impl Iterator for Fitting {
@@ -32,7 +32,7 @@ pub(super) fn candidates(partitions: &[Partition], request: &Request) -> Result<
         .iter()
         .enumerate()
         .filter(|(_, p)| p.free >= request.trays && p.required == request.required)
-        .map(|(position, p)| Reverse((p.weight, p.idle, p.free, position)))
+        .map(|(position, p)| Reverse((p.weight, p.idle, p.free, p.light < request.trays, position)))
         .collect();
     if fitting.is_empty() {
         return Err(refusal(partitions, request));

@@ -10,7 +10,7 @@ fn candidates(partitions: &[Partition], request: &Request) -> Result<Vec<Candida
 }
 
 fn partition(trays: u32, healthy: u32, free: u32) -> Partition {
-    Partition { trays, healthy, free, idle: free, required: 0, weight: 1 }
+    Partition { trays, healthy, free, idle: free, required: 0, weight: 1, light: free }
 }
 
 fn job(trays: u32) -> Request {
@@ -174,6 +174,18 @@ fn lower_weight_comes_before_best_fit() {
     let racks = [partition(18, 18, 18), heavy, partition(18, 18, 18)];
     assert_eq!(best(&racks, &job(20)), [(0, 10), (2, 10)]);
     assert_eq!(best(&racks, &in_segments(24, 12)), [(0, 12), (2, 12)]);
+}
+
+#[test]
+fn of_equal_partitions_the_one_that_needs_no_heavier_trays_is_taken() {
+    // Two of the first one's trays are powered down.
+    let asleep = Partition { light: 2, ..partition(4, 4, 4) };
+    let racks = [asleep, partition(4, 4, 4)];
+    assert_eq!(best(&racks, &job(4)), [(1, 4)]);
+    assert_eq!(best(&racks, &job(2)), [(0, 2)]);
+    // Best fit goes before it.
+    let asleep = Partition { light: 2, ..partition(4, 4, 3) };
+    assert_eq!(best(&[partition(4, 4, 4), asleep], &job(3)), [(1, 3)]);
 }
 
 #[test]

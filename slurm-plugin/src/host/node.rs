@@ -61,14 +61,17 @@ impl NodeTable<'_> {
         Some(Self { records: table, layout })
     }
 
-    /// The lowest scheduling weight of the nodes; `u64::MAX` when there are none.
+    /// The lowest scheduling weight of the nodes, and how many of them have it; `u64::MAX` and 0 when there are none.
     ///
     /// A large cluster has this read for thousands of nodes in a call, so it touches nothing else of their records. A
     /// fold, because it keeps more of these reads in flight than `min` does.
-    pub(crate) fn lightest(&self, nodes: impl Iterator<Item = usize>) -> u64 {
-        nodes.fold(u64::MAX, |lightest, index| {
+    pub(crate) fn lightest(&self, nodes: impl Iterator<Item = usize>) -> (u64, u32) {
+        nodes.fold((u64::MAX, 0), |(lightest, count), index| {
             let weight = self.record(index).and_then(|record| record.u64(self.layout.sched_weight));
-            weight.map_or(lightest, |weight| lightest.min(weight))
+            let Some(weight) = weight else { return (lightest, count) };
+            let before = if weight < lightest { 0 } else { count };
+            let least = lightest.min(weight);
+            (least, before + u32::from(weight == least))
         })
     }
 

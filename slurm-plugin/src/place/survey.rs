@@ -69,14 +69,17 @@ impl Survey<'_> {
             if healthy == largest {
                 whole_trays += healthy;
             }
+            // Partitions are put in order by it, those that can be of use.
+            let (weight, light) =
+                if free >= least { self.nodes.lightest(block.common(usable)) } else { (u64::MAX, 0) };
             Partition {
                 trays: block.trays(),
                 healthy,
                 free,
                 required: self.job.required.map_or(0, |required| block.overlap(required)),
                 idle: idle.as_deref().map_or(free, |idle| block.overlap(idle)),
-                // Partitions are put in order by it, those that can be of use.
-                weight: if free >= least { self.nodes.lightest(block.common(usable)) } else { u64::MAX },
+                weight,
+                light,
             }
         };
         self.model.blocks.iter().map(partition).collect()
