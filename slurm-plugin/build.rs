@@ -23,7 +23,6 @@ const STAND_INS: &[&str] = &[
 fn main() -> ExitCode {
     println!("cargo:rerun-if-env-changed=SLURM_NVLINK_INCLUDE");
     println!("cargo:rerun-if-changed={OWN_HEADERS}/slurm_topology_abi.h");
-    println!("cargo:rerun-if-changed={OWN_HEADERS}/slurm_public.h");
     println!("cargo:rerun-if-changed=src/abi/layout_check.c");
 
     for name in STAND_INS {
@@ -52,36 +51,21 @@ fn build() -> Result<(), String> {
     }
     println!("cargo:rerun-if-changed={}", version_header.display());
     bindings(&include)?;
-    public_bindings(&include)?;
     check_layout(&include)
 }
 
 fn bindings(include: &Path) -> Result<(), String> {
-    let types = builder("slurm_topology_abi.h", include)
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?).join("bindings.rs");
+    bindgen::Builder::default()
+        .header(format!("{OWN_HEADERS}/slurm_topology_abi.h"))
+        .clang_arg(format!("-I{}", include.display()))
         .allowlist_type("slurm_conf_block_t|topology_block_config_t|topology_ctx_t|topology_eval_t")
         .allowlist_type("dynamic_plugin_data_t|avail_res_head_t|topology_data|topology_rc|eval_action")
         .allowlist_type("bitstr_t|list_t|hostlist_t|buf_t|job_record_t|node_record_t")
-        .allowlist_var("SLURM_VERSION_NUMBER|TOPOLOGY_BLOCK_PLUGIN_ID|.*_MAGIC_VALUE");
-    write(types, "bindings.rs")
-}
-
-/// The little that is taken from Slurm's public header.
-fn public_bindings(include: &Path) -> Result<(), String> {
-    write(builder("slurm_public.h", include).allowlist_type("slurm_conf_offset"), "public.rs")
-}
-
-fn builder(header: &str, include: &Path) -> bindgen::Builder {
-    bindgen::Builder::default()
-        .header(format!("{OWN_HEADERS}/{header}"))
-        .clang_arg(format!("-I{}", include.display()))
+        .allowlist_var("SLURM_VERSION_NUMBER|TOPOLOGY_BLOCK_PLUGIN_ID|.*_MAGIC_VALUE")
         .prepend_enum_name(false)
         .layout_tests(true)
         .generate_comments(false)
-}
-
-fn write(builder: bindgen::Builder, name: &str) -> Result<(), String> {
-    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?).join(name);
-    builder
         .generate()
         .map_err(|error| format!("the bindings could not be generated: {error}"))?
         .write_to_file(&out)

@@ -41,7 +41,7 @@ impl Context {
         // Behind a wall of its own: whatever becomes of our model, stock's is built.
         let model = wall::guard("topology_p_build_config", || {
             // SAFETY: Slurm's context, by the caller's word.
-            unsafe { build_model(tctx) }
+            unsafe { build_model(tctx, records) }
         });
         let model = model.flatten();
         // SAFETY: as above; the configuration lives until destroy_config.
@@ -109,8 +109,9 @@ impl Context {
 }
 
 /// Takes the site's settings from slurm.conf.
-fn read_settings(rules: &mut Rules) {
-    for unknown in rules.read(&config::topology_param()) {
+fn read_settings(rules: &mut Rules, records: &Records) {
+    let Some(settings) = config::topology_param(records) else { return distrust("slurm.conf's record") };
+    for unknown in rules.read(&settings) {
         slurm_log!(Error, "TopologyParam={unknown}: no such setting of slurm-nvlink; it is ignored");
     }
     if rules.split == Split::Packed {
@@ -135,7 +136,7 @@ fn distrust(record: &str) {
 ///
 /// # Safety
 /// As for [`Context::build`].
-unsafe fn build_model(tctx: *mut topology_ctx_t) -> Option<Model> {
+unsafe fn build_model(tctx: *mut topology_ctx_t, records: &Records) -> Option<Model> {
     // SAFETY: Slurm's context, by the caller's word.
     let tctx = unsafe { &*tctx };
     if !process::is_slurmctld() {
@@ -151,7 +152,7 @@ unsafe fn build_model(tctx: *mut topology_ctx_t) -> Option<Model> {
     let config = unsafe { config::read(tctx.config.cast()) };
     match Model::build(&config, node::count()) {
         Ok(mut model) => {
-            read_settings(&mut model.rules);
+            read_settings(&mut model.rules, records);
             slurm_log!(
                 Info,
                 "topology {name}: jobs are steered into {} NVLink partitions of up to {} trays",

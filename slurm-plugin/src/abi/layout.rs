@@ -91,6 +91,11 @@ records! {
         /// `sched_weight`, u64.
         sched_weight: 8,
     }
+    /// `slurm_conf_t`.
+    conf: ConfLayout {
+        /// `topology_param`, string pointer.
+        topology_param: 8,
+    }
 }
 
 /// One member of one record.
@@ -145,6 +150,7 @@ const DEBIAN_26_05_5: Layout = Layout {
         segment_size: 440,
     },
     node: NodeLayout { magic: 256, index: 216, node_state: 328, sched_weight: 472 },
+    conf: ConfLayout { topology_param: 1568 },
 };
 
 /// A build of Slurm on which a layout was confirmed.

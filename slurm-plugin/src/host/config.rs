@@ -1,13 +1,14 @@
 //! The `block:` part of topology.yaml as Slurm's parser left it.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::ptr;
 use std::slice;
 
 use super::api::api;
 use super::bitmap::Bitmap;
-use super::{list, memory};
-use crate::abi::{SLURM_CONF_TOPOLOGY_PARAM, slurm_conf_block_t, topology_block_config_t};
+use super::record::{Record, Records};
+use super::{list, memory, peek};
+use crate::abi::{slurm_conf_block_t, topology_block_config_t};
 use crate::config::{RawBlock, RawConfig};
 
 /// Copies the configuration.
@@ -38,14 +39,13 @@ pub(crate) unsafe fn read(config: *const topology_block_config_t) -> RawConfig {
     }
 }
 
-/// `TopologyParam` of slurm.conf; empty when it is not set.
-pub(crate) fn topology_param() -> String {
-    let place =
-        api().slurm_conf.wrapping_byte_add(SLURM_CONF_TOPOLOGY_PARAM as usize).cast::<*const c_char>();
-    // SAFETY: Slurm's own configuration, in which the headers of this very release put a string there.
-    let text = unsafe { place.read() };
-    // SAFETY: NULL or a C string that stays while Slurm builds its topologies from the same configuration.
-    unsafe { memory::text(text) }.map_or_else(String::new, |text| text.to_string_lossy().into_owned())
+/// `TopologyParam` of slurm.conf; empty when it is not set, None when Slurm's configuration is not as the layout says.
+pub(crate) fn topology_param(records: &Records) -> Option<String> {
+    let layout = records.layout().conf;
+    match Record::unproven(api().slurm_conf, layout.extent()).pointer(layout.topology_param)? {
+        0 => Some(String::new()),
+        address => peek::text(address).map(|text| String::from_utf8_lossy(&text).into_owned()),
+    }
 }
 
 /// The nodes that a host list names. Unknown names are left out, as stock does (it warns of them when its own model

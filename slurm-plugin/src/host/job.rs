@@ -118,7 +118,8 @@ mod tests {
     use super::*;
     use crate::abi::BITSTR_MAGIC_VALUE;
     use crate::abi::layout::{
-        DetailsLayout, JobLayout, LONGEST_RECORD, Layout, MEMBERS, NodeLayout, known_layout_for_tests,
+        ConfLayout, DetailsLayout, JobLayout, LONGEST_RECORD, Layout, MEMBERS, NodeLayout,
+        known_layout_for_tests,
     };
     use crate::host::peek::tests::Edge;
 
@@ -134,6 +135,7 @@ mod tests {
             segment_size: 32,
         },
         node: NodeLayout { magic: 0, index: 4, node_state: 8, sched_weight: 16 },
+        conf: ConfLayout { topology_param: 0 },
     };
 
     /// The memory of a job record and its details.
@@ -270,7 +272,10 @@ mod tests {
             let records = Records::new(right);
             assert!(job.read(&records) && records.jobs_are_proven() && job.read(&records));
             let mut proven = 0;
-            for member in MEMBERS.iter().filter(|member| !member.name.starts_with("node.")) {
+            for member in MEMBERS
+                .iter()
+                .filter(|member| member.name.starts_with("job.") || member.name.starts_with("details."))
+            {
                 for offset in (0..1400).chain((1400..LONGEST_RECORD).step_by(61)) {
                     let mut layout = right;
                     *(member.of_mut)(&mut layout) = offset;

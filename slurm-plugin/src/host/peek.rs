@@ -41,7 +41,7 @@ pub(crate) fn readable(address: usize, length: usize) -> bool {
 }
 
 /// The C string at `address`, without its end; None when it is not one or too long.
-pub(crate) fn text(address: usize) -> Option<Vec<u8>> {
+pub fn text(address: usize) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     while text.len() < LONGEST_TEXT {
         let place = address.checked_add(text.len())?;

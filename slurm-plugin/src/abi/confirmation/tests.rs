@@ -31,7 +31,7 @@ fn the_file_reads_well() {
         lines[3..7],
         ["slurm 26.05.5", &format!("build-id {}", "a5".repeat(20)), "job.magic 24", "job.bit_flags 144"]
     );
-    assert_eq!(lines[lines.len() - 2], "node.sched_weight 472");
+    assert_eq!(lines[lines.len() - 2], "conf.topology_param 1568");
     assert!(lines[lines.len() - 1].starts_with("checksum "));
     assert_eq!(parse(text.as_bytes()), Ok(sample()));
 }
@@ -52,7 +52,7 @@ fn a_file_for_anything_else_is_void() {
         "line 6 is not \"job.magic NUMBER\""
     );
     assert_eq!(says(&|body| body.replace("job.magic 24\n", "")), "line 6 is not \"job.magic NUMBER\"");
-    assert_eq!(says(&|body| format!("{body}more 1\n")), "line 22 is not \"checksum DIGITS\"");
+    assert_eq!(says(&|body| format!("{body}more 1\n")), "line 23 is not \"checksum DIGITS\"");
     assert_eq!(
         says(&|body| body.replace("job.details 264", "job.details 263")),
         "no build has such a layout: job.details cannot lie at 263"

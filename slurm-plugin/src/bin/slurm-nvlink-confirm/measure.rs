@@ -9,15 +9,17 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use topology_block::abi::confirmation::Confirmation;
-use topology_block::abi::layout::Layout;
+use topology_block::abi::layout::{LONGEST_RECORD, Layout};
 use topology_block::abi::{
     DETAILS_MAGIC_VALUE, JOB_MAGIC_VALUE, NODE_MAGIC_VALUE, SLURM_VERSION_NUMBER, TOPOLOGY_BLOCK_PLUGIN_ID,
     topology_eval_t,
 };
 
-use crate::memory::{peek, text, u32_at, u64_at, zeroed};
+use topology_block::host::peek;
+
+use crate::memory::{text, u32_at, u64_at, zeroed};
 use crate::question::{Answer, CPUS, Desk, Plant, bitmap};
-use crate::slurm::{BLOCK, By, NODES, STATES, Slurm, SlurmError};
+use crate::slurm::{BLOCK, By, NODES, STATES, Slurm, SlurmError, TOPOLOGY_PARAM};
 use crate::trial;
 
 /// Exit code of the measuring process when it is not the measuring that failed, but the layout that has no one answer.
@@ -51,6 +53,7 @@ pub(crate) fn proof(member: &str) -> &'static str {
         "details.min_cpus" => "counts where max_cpus is not set, and more of them need more nodes",
         "details.req_node_bitmap" => "the node in it is chosen",
         "details.segment_size" => "topology/block refuses what it does not divide, and places what it does",
+        "conf.topology_param" => "leads to what slurm.conf says in TopologyParam=",
         "node.magic" => "the one place of the magic number in every node record",
         "node.index" => "Slurm finds the node's index there by its name",
         "node.node_state" => "holds what slurm.conf says in State=",
@@ -124,6 +127,11 @@ fn measure(plugins: &Path) -> Result<Confirmation, Failure> {
     let build_id = slurm.build_id().ok_or(Failure::NoBuildId)?;
     let mut layout = Layout::UNKNOWN;
     node_members(&slurm, &mut layout)?;
+    layout.conf.topology_param = search("conf.topology_param", LONGEST_RECORD, 8, |offset| {
+        // SAFETY: Slurm's configuration; where it is shorter, what follows it is looked at in a trial.
+        let word = unsafe { u64_at(slurm.configuration + offset) };
+        usize::try_from(word).ok().and_then(peek::text).as_deref() == Some(TOPOLOGY_PARAM.as_bytes())
+    })?;
     let job = slurm.new_job();
     let details = identity(&slurm, job, &mut layout)?;
     let mut desk = Desk::new(&slurm, job, details);
@@ -335,7 +343,7 @@ fn job_members(slurm: &Slurm, desk: &Desk<'_>, layout: &mut Layout) -> Result<()
     layout.job.hres_select = search("job.hres_select", size, 8, |offset| {
         desk.ask(By::Flat, &ALL, 1, &[at(offset, &hres.to_ne_bytes())]);
         // SAFETY: memory of ours.
-        unsafe { peek(counters, 1) == [0xab] }
+        unsafe { u32_at(counters) != 0 }
     })?;
     let [channels, other] = ["x,unique-channel-per-segment", "x,another-channel-per-segment"].map(text);
     layout.job.network = search("job.network", size, 8, |offset| {
@@ -386,7 +394,7 @@ fn records_segments(job: usize, size: usize) -> bool {
         // SAFETY: inside the record.
         let Ok(address) = usize::try_from(unsafe { u64_at(job + offset) }) else { return false };
         // A wrapper is sixteen bytes: an address, and the id of the plugin.
-        let wrapper = topology_block::host::peek::bytes::<16>(address);
+        let wrapper = peek::bytes::<16>(address);
         wrapper.is_some_and(|wrapper| {
             let word = |i: usize| wrapper[i..i + 8].try_into().map_or(0, u64::from_ne_bytes);
             word(0) != 0 && word(8) as u32 == TOPOLOGY_BLOCK_PLUGIN_ID

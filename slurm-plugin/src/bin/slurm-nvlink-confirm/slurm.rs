@@ -36,6 +36,9 @@ pub(crate) const STATES: [(&str, u32); NODES] = {
     states
 };
 
+/// `TopologyParam=` of slurm.conf: any word will do that is nowhere else.
+pub(crate) const TOPOLOGY_PARAM: &str = "nvlink_confirm_looks_for_this";
+
 /// What is missing or does not work in the installed Slurm.
 #[derive(Debug)]
 pub(crate) enum SlurmError {
@@ -90,6 +93,8 @@ pub(crate) struct Slurm {
     job_create: unsafe extern "C" fn() -> *mut c_void,
     /// Addresses of the node records.
     pub(crate) nodes: Vec<usize>,
+    /// Address of Slurm's configuration.
+    pub(crate) configuration: usize,
     /// A block topology of the nodes, with stock's model.
     pub(crate) context: usize,
 }
@@ -126,6 +131,7 @@ impl Slurm {
             // SAFETY: as above.
             job_create: unsafe { function(library, c"job_record_create")? },
             nodes: node_records()?,
+            configuration: memory::address(symbol(libc::RTLD_DEFAULT, c"slurm_conf")?),
             context: make_context(block)?,
         };
         Ok(slurm)
@@ -295,7 +301,7 @@ fn read_configuration(library: *mut c_void, plugins: &Path, scratch: &Scratch) -
 fn configuration(plugins: &Path) -> String {
     let mut text = format!(
         "ClusterName=confirm\nSlurmctldHost=localhost\nSlurmUser=root\nAuthType=auth/none\nCredType=cred/none\n\
-         PluginDir={}\nTopologyPlugin=topology/block\nSelectType=select/cons_tres\nSelectTypeParameters=CR_Core\n",
+         PluginDir={}\nTopologyPlugin=topology/block\nTopologyParam={TOPOLOGY_PARAM}\nSelectType=select/cons_tres\nSelectTypeParameters=CR_Core\n",
         plugins.display()
     );
     for (number, (state, _)) in (1..).zip(STATES) {
