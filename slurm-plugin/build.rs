@@ -20,13 +20,18 @@ const STAND_INS: &[&str] = &[
     "hres_select_return",
 ];
 
-fn main() -> ExitCode {
+/// Also called by the build script of tests/planted, which builds the same source, from this folder.
+#[allow(unreachable_pub, reason = "public for that script")]
+pub fn main() -> ExitCode {
     println!("cargo:rerun-if-env-changed=SLURM_NVLINK_INCLUDE");
-    println!("cargo:rerun-if-changed={OWN_HEADERS}/slurm_topology_abi.h");
-    println!("cargo:rerun-if-changed=src/abi/layout_check.c");
-
-    for name in STAND_INS {
-        println!("cargo:rustc-link-arg-bin=slurm-nvlink-confirm=-Wl,--export-dynamic-symbol={name}");
+    let here = env::current_dir().unwrap_or_default();
+    for file in [&format!("{OWN_HEADERS}/slurm_topology_abi.h"), "src/abi/layout_check.c"] {
+        println!("cargo:rerun-if-changed={}", here.join(file).display());
+    }
+    if env::var_os("CARGO_PKG_NAME").is_some_and(|package| package == "slurm-plugin") {
+        for name in STAND_INS {
+            println!("cargo:rustc-link-arg-bin=slurm-nvlink-confirm=-Wl,--export-dynamic-symbol={name}");
+        }
     }
     match build() {
         Ok(()) => ExitCode::SUCCESS,

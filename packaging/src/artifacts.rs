@@ -18,12 +18,13 @@ use crate::slurm;
 use crate::workspace::Workspace;
 
 /// Packages that make artifacts.
-const PACKAGES: &[&str] = &["slurm-plugin", "imex-prolog", "topology-gen", "sim", "nvml-sim"];
+const PACKAGES: &[&str] = &["slurm-plugin", "planted", "imex-prolog", "topology-gen", "sim", "nvml-sim"];
 
 /// Name in cargo's output folder -> name in the stage.
 const ARTIFACTS: &[(&str, &str)] = &[
     ("libtopology_block.so", "topology_block.so"),
     ("slurm-nvlink-confirm", "slurm-nvlink-confirm"),
+    ("libplanted.so", "topology_block-planted-faults.so"),
     ("imex-prolog", "imex-prolog"),
     ("imex-epilog", "imex-epilog"),
     ("topology-gen", "topology-gen"),

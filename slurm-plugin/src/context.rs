@@ -83,30 +83,34 @@ impl Context {
     /// # Safety
     /// The arguments are those of that function.
     pub(crate) unsafe fn add_rm_node(&mut self, node: *mut node_record_t, unit: *mut c_char) -> c_int {
-        if let Some(model) = &mut self.model {
-            let index = Node::new(node, self.records).and_then(Node::index);
-            // SAFETY: NULL or a C string that lives during the call.
-            let block: Option<&CStr> = unsafe { memory::text(unit) };
-            if let Some(index) = index {
-                match model.change(index, block) {
-                    Change::None => return TOPO_RC_SUCCESS,
-                    Change::NoSuchBlock => return TOPO_RC_ERROR,
-                    Change::Needed => {}
-                }
-                // SAFETY: Slurm's arguments, passed on.
-                let rc = unsafe { self.shadow.add_rm_node(node, unit) };
-                if rc == TOPO_RC_SUCCESS {
-                    model.place(index, block);
-                }
-                return rc;
-            }
+        // SAFETY: NULL or a C string that lives during the call.
+        let block: Option<&CStr> = unsafe { memory::text(unit) };
+        let index = wall::guard(ADD_RM_NODE, || Node::new(node, self.records).and_then(Node::index));
+        if let Some(None) = index {
             distrust("a node's record");
             self.model = None;
         }
+        let index = index.flatten();
+        match wall::guard(ADD_RM_NODE, || Some(self.model.as_ref()?.change(index?, block))).flatten() {
+            Some(Change::None) => return TOPO_RC_SUCCESS,
+            Some(Change::NoSuchBlock) => return TOPO_RC_ERROR,
+            Some(Change::Needed) | None => {}
+        }
         // SAFETY: Slurm's arguments, passed on.
-        unsafe { self.shadow.add_rm_node(node, unit) }
+        let rc = unsafe { self.shadow.add_rm_node(node, unit) };
+        if rc == TOPO_RC_SUCCESS
+            && let (Some(model), Some(index)) = (&mut self.model, index)
+            && wall::guard(ADD_RM_NODE, || model.place(index, block)).is_none()
+        {
+            // The change is in force in stock's model; ours has missed it.
+            self.model = None;
+        }
+        rc
     }
 }
+
+/// For the log: the entry point that this is about.
+const ADD_RM_NODE: &str = "topology_p_add_rm_node";
 
 /// Takes the site's settings from slurm.conf.
 fn read_settings(rules: &mut Rules, records: &Records) {

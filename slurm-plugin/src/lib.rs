@@ -139,6 +139,9 @@ impl fmt::Display for Refusal {
 /// by slurmctld, and quietly by commands, whose output people read.
 #[unsafe(no_mangle)]
 pub extern "C" fn init() -> c_int {
+    wall::raise();
+    // Without it there is no log to say anything in; what is missing is said by the refusal.
+    let _ = wall::again(api::load);
     wall::guard("init", accept).unwrap_or(abi::TOPO_RC_ERROR)
 }
 
@@ -148,7 +151,6 @@ fn accept() -> c_int {
     }
     match recognise() {
         Ok(running) => {
-            wall::raise();
             let running = RUNNING.get_or_init(|| running);
             let line = format!("slurm-nvlink {} loaded; running {running}", env!("CARGO_PKG_VERSION"));
             if process::is_slurmctld() {

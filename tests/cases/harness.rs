@@ -71,7 +71,7 @@ impl Setup {
         if !nix::unistd::geteuid().is_root() {
             return Some("needs root".to_owned());
         }
-        let plugin = (!self.stock).then_some([Artifact::Plugin, Artifact::Confirm]);
+        let plugin = (!self.stock).then_some([Artifact::Plugin, Artifact::Confirm, Artifact::Planted]);
         let imex = self.imex.then_some([Artifact::Prolog, Artifact::Epilog]);
         let needed = BASE.into_iter().chain(plugin.into_iter().flatten()).chain(imex.into_iter().flatten());
         let missing: Vec<&str> =

@@ -17,6 +17,7 @@ mod imex_systemd;
 mod jobs;
 mod leftovers;
 mod live;
+mod panics;
 mod placement;
 mod plugin_file;
 mod power;
@@ -39,6 +40,7 @@ const CASES: &[&[Case]] = &[
     power::CASES,
     plugin_file::CASES,
     confirmation::CASES,
+    panics::CASES,
     live::CASES,
     imex::CASES,
     imex_modes::CASES,

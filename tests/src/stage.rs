@@ -20,6 +20,8 @@ pub(crate) const TOPOLOGY_GEN: &str = "/usr/bin/topology-gen";
 pub enum Artifact {
     /// Our topology/block plugin.
     Plugin,
+    /// The same plugin with faults planted in it, for tests.
+    Planted,
     /// The program that confirms the layout of a build of Slurm to it.
     Confirm,
     /// `imex-prolog`.
@@ -38,8 +40,9 @@ pub enum Artifact {
 
 impl Artifact {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Plugin,
+        Self::Planted,
         Self::Confirm,
         Self::Prolog,
         Self::Epilog,
@@ -53,6 +56,7 @@ impl Artifact {
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Plugin => "topology_block.so",
+            Self::Planted => "topology_block-planted-faults.so",
             Self::Confirm => "slurm-nvlink-confirm",
             Self::Prolog => "imex-prolog",
             Self::Epilog => "imex-epilog",
@@ -81,7 +85,7 @@ impl Artifact {
     /// Path inside a node.
     fn place(self) -> PathBuf {
         match self {
-            Self::Plugin => Path::new(paths::PLUGIN_DIR).join(self.file_name()),
+            Self::Plugin | Self::Planted => Path::new(paths::PLUGIN_DIR).join(Self::Plugin.file_name()),
             Self::Prolog => PROLOG.into(),
             Self::Epilog => EPILOG.into(),
             Self::TopologyGen => TOPOLOGY_GEN.into(),
