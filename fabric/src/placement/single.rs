@@ -6,12 +6,15 @@ use std::collections::BinaryHeap;
 
 use super::{Candidate, Partition, Refusal, Request, Share};
 
+/// What a partition is ordered by, and its position.
+type Rank = (u64, u32, u32, bool, usize);
+
 /// The partitions that can hold the job: lowest weight first, then fewest idle and fewest free trays, so that whole free
 /// partitions are broken last; of equal ones first those with enough trays of that weight, then in order of position.
 #[derive(Debug, Clone)]
 pub(super) struct Fitting {
     trays: u32,
-    partitions: BinaryHeap<Reverse<(u64, u32, u32, bool, usize)>>,
+    partitions: BinaryHeap<Reverse<Rank>>,
 }
 
 impl Iterator for Fitting {
