@@ -281,7 +281,9 @@ fn describe(model: &Model, candidate: &Candidate) -> String {
         .shares
         .iter()
         .map(|share| {
-            format!("{} trays of block {}", share.trays, model.blocks[share.partition].name.to_string_lossy())
+            let trays = if share.trays == 1 { "tray" } else { "trays" };
+            let block = model.blocks[share.partition].name.to_string_lossy();
+            format!("{} {trays} of block {block}", share.trays)
         })
         .collect();
     shares.join(", ")

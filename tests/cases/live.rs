@@ -105,7 +105,7 @@ fn unknown_block(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// Writes a file for the controller, runs `body`, and puts the old one back, in the file and in force.
-fn with_file(
+pub(crate) fn with_file(
     cluster: &Cluster,
     change: impl FnOnce(&str) -> String,
     body: impl FnOnce() -> anyhow::Result<()>,

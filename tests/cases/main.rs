@@ -17,9 +17,11 @@ mod imex_systemd;
 mod jobs;
 mod leftovers;
 mod live;
+mod meaning;
 mod panics;
 mod placement;
 mod plugin_file;
+mod policy;
 mod power;
 mod restarts;
 mod topology;
@@ -36,6 +38,8 @@ const CASES: &[&[Case]] = &[
     jobs::CASES,
     faults::CASES,
     placement::CASES,
+    meaning::CASES,
+    policy::CASES,
     drained::CASES,
     power::CASES,
     plugin_file::CASES,

@@ -5,7 +5,7 @@
 //! were seen are printed at the end, as lines that begin with `difference: `.
 #![forbid(unsafe_code)]
 
-use crate::harness::{Body, Case, OnCluster, Setup};
+use crate::harness::{Case, Setup};
 use anyhow::{Context as _, ensure};
 use fabric::{JobId, NodeName};
 use std::collections::BTreeMap;
@@ -18,48 +18,64 @@ use tests::{Cluster, wait_for};
 const SOON: Duration = Duration::from_secs(30);
 
 /// Two racks of 18 trays, without prologs.
-const RACKS: Setup = Setup { profile: "gb200-2x18", stock: false, imex: false };
+pub(crate) const RACKS: Setup = Setup { profile: "gb200-2x18", stock: false, imex: false };
 /// Four racks of 2 trays, without prologs.
-const PAIRS: Setup = Setup { profile: "small-4x2", stock: false, imex: false };
+pub(crate) const PAIRS: Setup = Setup { profile: "small-4x2", stock: false, imex: false };
 
 /// What happens to a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expect {
+pub(crate) enum Expect {
     /// It runs with this many trays per block, most first.
     Takes(&'static [usize]),
     /// It runs in the block of the job that is held first, alone.
     BesideTheFirst,
     /// It runs in one block, another than that of the job that is held first.
     AwayFromTheFirst,
+    /// It runs in just these racks.
+    Racks(&'static [&'static str]),
     /// It waits for resources.
     Waits,
+    /// sbatch does not take it.
+    Rejected,
 }
 
 /// What stock does in comparison.
 #[derive(Debug, Clone, Copy)]
-enum Stock {
+pub(crate) enum Stock {
     Same,
     Differs { expect: Expect, why: &'static str },
 }
 
-/// A situation and the job that is asked for in it. Jobs are exclusive.
-struct Scene {
-    name: &'static str,
-    setup: Setup,
+/// Commands on the controller.
+type Commands = &'static [&'static [&'static str]];
+
+/// A situation and the job that is asked for in it.
+pub(crate) struct Scene {
+    pub(crate) name: &'static str,
+    pub(crate) setup: Setup,
+    /// What an admin does beforehand.
+    pub(crate) before: Commands,
+    /// What undoes it.
+    pub(crate) after: Commands,
     /// Trays that are drained beforehand.
-    drained: &'static str,
+    pub(crate) drained: &'static str,
+    /// Whether the jobs share trays; otherwise they are exclusive.
+    pub(crate) shared: bool,
     /// Jobs that run beforehand and go on.
-    held: &'static [&'static [&'static str]],
+    pub(crate) held: &'static [&'static [&'static str]],
     /// The job in question.
-    asked: &'static [&'static str],
-    ours: Expect,
-    stock: Stock,
+    pub(crate) asked: &'static [&'static str],
+    pub(crate) ours: Expect,
+    pub(crate) stock: Stock,
 }
 
-const PLAIN: Scene = Scene {
+pub(crate) const PLAIN: Scene = Scene {
     name: "",
     setup: RACKS,
+    before: &[],
+    after: &[],
     drained: "",
+    shared: false,
     held: &[],
     asked: &[],
     ours: Expect::Waits,
@@ -237,15 +253,18 @@ const SCENES: &[Scene] = &[
 /// The scenes as cases; `$index` stands in for a closure, which a table of functions cannot hold.
 macro_rules! cases {
     ($($index:literal)*) => {
-        &[$(Case {
+        &[$($crate::harness::Case {
             name: SCENES[$index].name,
-            body: Body::OnBoth(SCENES[$index].setup, {
-                fn run(cluster: &Cluster) -> anyhow::Result<()> { play(&SCENES[$index], cluster) }
-                run as OnCluster
+            body: $crate::harness::Body::OnBoth(SCENES[$index].setup, {
+                fn run(cluster: &tests::Cluster) -> anyhow::Result<()> {
+                    $crate::placement::play(&SCENES[$index], cluster)
+                }
+                run as $crate::harness::OnCluster
             }),
         }),*]
     };
 }
+pub(crate) use cases;
 
 pub(crate) const CASES: &[Case] = cases!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21);
 const _: () = assert!(CASES.len() == SCENES.len(), "each scene is a case");
@@ -266,22 +285,32 @@ pub(crate) fn print_differences() {
 }
 
 /// Plays a scene and clears the stage, also after a failure.
-fn play(scene: &Scene, cluster: &Cluster) -> anyhow::Result<()> {
+pub(crate) fn play(scene: &Scene, cluster: &Cluster) -> anyhow::Result<()> {
     let played = check(scene, cluster);
+    cluster.ctl(&["scancel", "--user=alice"])?;
+    let undone: anyhow::Result<Vec<String>> =
+        scene.after.iter().map(|command| cluster.ctl(command)).collect();
     let cleared = clear(cluster, scene.drained);
-    played.and(cleared)
+    played.and(undone.map(drop)).and(cleared)
 }
 
 fn check(scene: &Scene, cluster: &Cluster) -> anyhow::Result<()> {
     let stock = cluster.about().plugin == "stock";
     drain(cluster, scene.drained)?;
+    for command in scene.before {
+        cluster.ctl(command)?;
+    }
     let blocks = cluster.blocks()?;
+    let submit =
+        |options| if scene.shared { submit_shared(cluster, options) } else { submit(cluster, options) };
     let mut held = Vec::new();
     for options in scene.held {
-        let job = submit(cluster, options)?;
-        held.push(cluster.wait_running(job, SOON)?.nodes);
+        held.push(cluster.wait_running(submit(options)?, SOON)?.nodes);
     }
-    let seen = outcome(cluster, submit(cluster, scene.asked)?)?;
+    let seen = match submit(scene.asked) {
+        Ok(job) => outcome(cluster, job)?.map_or(Seen::Waits, Seen::Runs),
+        Err(error) => Seen::Rejected(format!("{error:#}")),
+    };
     let expected = match (stock, scene.stock) {
         (true, Stock::Differs { expect, .. }) => expect,
         _ => scene.ours,
@@ -319,6 +348,19 @@ pub(crate) fn clear(cluster: &Cluster, drained: &str) -> anyhow::Result<()> {
     cluster.wait_idle(&cluster.nodes())
 }
 
+/// What became of a job.
+#[derive(Debug)]
+enum Seen {
+    Runs(Vec<NodeName>),
+    Waits,
+    Rejected(String),
+}
+
+/// Submits a job that shares its trays.
+fn submit_shared(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
+    cluster.submit(&[&["--output=/dev/null"], options].concat(), "sleep 1000")
+}
+
 /// Submits an exclusive job.
 pub(crate) fn submit(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
     let exclusive = options.iter().any(|option| option.starts_with("--exclusive"));
@@ -349,17 +391,23 @@ fn decided(job: &Job) -> Option<Option<Vec<NodeName>>> {
 }
 
 impl Expect {
-    fn fits(
-        self,
-        nodes: &Option<Vec<NodeName>>,
-        first: Option<&Vec<NodeName>>,
-        blocks: &[BlockLine],
-    ) -> bool {
-        let Some(nodes) = nodes else { return self == Self::Waits };
+    fn fits(self, seen: &Seen, first: Option<&Vec<NodeName>>, blocks: &[BlockLine]) -> bool {
+        let nodes = match seen {
+            Seen::Runs(nodes) => nodes,
+            Seen::Waits => return self == Self::Waits,
+            Seen::Rejected(words) => {
+                return self == Self::Rejected && words.contains("topology configuration");
+            }
+        };
         let used = per_block(nodes, blocks);
         let of_first = first.map(|nodes| per_block(nodes, blocks)).unwrap_or_default();
         match self {
-            Self::Waits => false,
+            Self::Waits | Self::Rejected => false,
+            Self::Racks(racks) => {
+                let in_rack = |node: &NodeName, rack: &str| node.as_str().starts_with(rack);
+                racks.iter().all(|rack| nodes.iter().any(|node| in_rack(node, rack)))
+                    && nodes.iter().all(|node| racks.iter().any(|rack| in_rack(node, rack)))
+            }
             Self::Takes(shape) => {
                 let mut counts: Vec<usize> = used.values().copied().collect();
                 counts.sort_unstable_by(|a, b| b.cmp(a));
@@ -380,7 +428,9 @@ impl Expect {
             }
             Self::BesideTheFirst => "shares the partition that is in use".to_owned(),
             Self::AwayFromTheFirst => "breaks the free partition".to_owned(),
+            Self::Racks(racks) => format!("takes trays of {}", racks.join(" and ")),
             Self::Waits => "waits".to_owned(),
+            Self::Rejected => "does not take the job".to_owned(),
         }
     }
 }

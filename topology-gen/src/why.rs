@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-use fabric::placement::{Candidate, Partition, Request, Rules, candidates};
+use fabric::placement::{Candidate, Levels, Partition, Request, Rules, candidates};
 use fabric::topology::BlockTopology;
 use fabric::{HostList, NodeName};
 
@@ -20,6 +20,10 @@ pub struct Question {
     pub segment: Option<NonZeroU32>,
     /// `--spread-segments`.
     pub spread: bool,
+    /// `--consolidate-segments`.
+    pub consolidate: bool,
+    /// The site's settings; the aggregated blocks come from the topology.
+    pub settings: Rules,
     /// `-w`.
     pub required: BTreeSet<NodeName>,
     /// `-x`.
@@ -129,11 +133,15 @@ fn place(question: &Question, topology: &BlockTopology, site: &Site, how: As) ->
         trays: question.nodes,
         segment: question.segment,
         spread: question.spread,
-        consolidate: false,
+        consolidate: question.consolidate,
         required: count(question.required.len()),
     };
-    let found =
-        candidates(&partitions, &request, &Rules::default()).map_err(|refusal| refusal.to_string())?;
+    let levels = match (&topology.sizes, topology.base_size()) {
+        (Some(sizes), _) => Levels::new(sizes),
+        (None, base) => Levels::by_default(base.unwrap_or(1)),
+    };
+    let rules = Rules { levels, ..question.settings.clone() };
+    let found = candidates(&partitions, &request, &rules).map_err(|refusal| refusal.to_string())?;
     let Some(Candidate { shares }) = found.into_iter().next() else {
         return Err("no choice of blocks fits".to_owned());
     };
@@ -213,6 +221,21 @@ mod tests {
         assert_eq!(answer(2, 0, named("zz")), Answer::Never("zz is in no block".into()));
         let none = |q: &mut Question| q.partition = Some("other".into());
         assert!(matches!(answer(1, 0, none), Answer::Never(_)));
+    }
+
+    #[test]
+    fn the_sites_settings_count() {
+        let (topology, _) = site();
+        let idle = crate::site::parse(&node_list(&[rack("n[1-8]", RACK_A)])).unwrap();
+        let trays = |parameters: &str| {
+            let mut question = Question { nodes: 5, ..Question::default() };
+            assert_eq!(question.settings.read(parameters), [""; 0]);
+            let answer = why(&question, &topology, &idle);
+            let Answer::Now(places) = answer else { panic!("{answer:?}") };
+            places.iter().map(|place| place.trays).collect::<Vec<_>>()
+        };
+        assert_eq!(trays(""), [3, 2]);
+        assert_eq!(trays("nvlink_split=packed"), [4, 1]);
     }
 
     #[test]

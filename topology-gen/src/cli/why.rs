@@ -4,10 +4,12 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use fabric::placement::Rules;
 use fabric::{Blame, HostList, Report};
 
 use super::diff::{ControllerArgs, not_answered, topologies_of};
 use super::{Output, check, show};
+use crate::controller::Controller;
 use crate::failure::{Failure, OK, PROBLEMS};
 use crate::why::{Answer, Question, stock_objection, why};
 
@@ -23,6 +25,9 @@ pub(super) struct Args {
     /// No two segments in one block
     #[arg(long, requires = "segment")]
     spread_segments: bool,
+    /// All segments in one aggregated block
+    #[arg(long, requires = "segment")]
+    consolidate_segments: bool,
     /// Nodes that must be in the job
     #[arg(short = 'w', long, value_name = "HOSTLIST")]
     nodelist: Option<HostList>,
@@ -41,6 +46,9 @@ pub(super) struct Args {
     /// Read the output of `scontrol show nodes --json` from a file, - for standard input, instead of asking Slurm
     #[arg(long, value_name = "FILE")]
     nodes_json: Option<PathBuf>,
+    /// Settings of the plugin as in slurm.conf's TopologyParam; without it those of the controller
+    #[arg(long, value_name = "PARAMETERS")]
+    topology_param: Option<String>,
     #[command(flatten)]
     controller: ControllerArgs,
 }
@@ -56,10 +64,18 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
         Some(path) => check::site_of(path)?,
         None => controller.site().map_err(|error| not_answered(&error))?,
     };
+    let mut settings = Rules::default();
+    for unknown in settings.read(&parameters(args, &controller)?) {
+        output.say(format_args!(
+            "warning: TopologyParam={unknown}: no such setting of slurm-nvlink; it is ignored"
+        ));
+    }
     let question = Question {
         nodes: args.nodes,
         segment: args.segment,
         spread: args.spread_segments,
+        consolidate: args.consolidate_segments,
+        settings,
         required: args.nodelist.iter().flatten().cloned().collect(),
         excluded: args.exclude.iter().flatten().cloned().collect(),
         partition: args.partition.clone(),
@@ -83,4 +99,16 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
         output.say(format_args!("note: {objection}"));
     }
     Ok(code)
+}
+
+/// The settings in force: as given, else those of the controller, unless the answer needs no controller at all.
+fn parameters(args: &Args, controller: &Controller) -> Result<String, Failure> {
+    if let Some(given) = &args.topology_param {
+        return Ok(given.clone());
+    }
+    if args.file.is_some() && args.nodes_json.is_some() {
+        return Ok(String::new());
+    }
+    let settings = controller.settings().map_err(|error| not_answered(&error))?;
+    Ok(settings.get("TopologyParam").unwrap_or_default().to_owned())
 }

@@ -1,0 +1,168 @@
+//! Aggregated blocks, the site's settings, and what the log says of jobs that wait and jobs that span.
+#![forbid(unsafe_code)]
+
+use crate::harness::{Body, Case};
+use crate::live::with_file;
+use crate::placement::{PAIRS, clear, drain, note_difference, outcome, submit};
+use anyhow::{Context as _, ensure};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tests::cluster::Target;
+use tests::{Cluster, wait_for};
+
+const SOON: Duration = Duration::from_secs(30);
+const SLURM_CONF: &str = "/etc/slurm/slurm.conf";
+
+pub(crate) const CASES: &[Case] = &[
+    Case { name: "policy::aggregated_blocks_hold_larger_jobs", body: Body::OnBoth(PAIRS, aggregated_blocks) },
+    Case { name: "policy::a_site_may_pack_jobs_and_let_them_span", body: Body::On(PAIRS, settings) },
+    Case { name: "policy::the_log_says_each_reason_once", body: Body::On(PAIRS, once) },
+];
+
+/// The racks in which a job runs; None when it waits.
+fn racks(cluster: &Cluster, options: &[&str]) -> anyhow::Result<Option<Vec<String>>> {
+    let job = submit(cluster, options)?;
+    let nodes = outcome(cluster, job)?;
+    cluster.cancel(job)?;
+    Ok(nodes.map(|nodes| {
+        let racks: BTreeSet<String> = nodes.iter().map(|node| node.as_str()[..3].to_owned()).collect();
+        racks.into_iter().collect()
+    }))
+}
+
+/// Runs `body` while jobs hold some trays.
+fn holding<R>(
+    cluster: &Cluster,
+    trays: &[&str],
+    body: impl FnOnce() -> anyhow::Result<R>,
+) -> anyhow::Result<R> {
+    for tray in trays {
+        cluster.wait_running(submit(cluster, &["-N1", "-w", tray])?, SOON)?;
+    }
+    let done = body();
+    clear(cluster, "")?;
+    done
+}
+
+/// Four racks of two trays in pairs: what does not fit a rack lies in one pair.
+fn aggregated_blocks(cluster: &Cluster) -> anyhow::Result<()> {
+    let pairs = |text: &str| text.replace("block_sizes: [2]", "block_sizes: [2, 4]");
+    with_file(cluster, pairs, || {
+        cluster.reload_topology(&cluster.nodes())?;
+        let shown = cluster.ctl(&["scontrol", "show", "topology"])?;
+        ensure!(shown.contains("AggregatedBlock="), "{shown}");
+        let second_pair = Some(vec!["r03".to_owned(), "r04".to_owned()]);
+        for options in [&["-N4"][..], &["-N3"], &["-N4", "--segment=2", "--consolidate-segments"]] {
+            let seen = holding(cluster, &["r01n01"], || racks(cluster, options))?;
+            ensure!(seen == second_pair || options == ["-N3"] && seen.is_some(), "{options:?}: {seen:?}");
+        }
+        let seen = holding(cluster, &["r01n01", "r03n01"], || racks(cluster, &["-N4"]))?;
+        ensure!(seen.is_none(), "neither pair is free, though two racks are: {seen:?}");
+        drain(cluster, "r01n01,r03n01")?;
+        let seen = racks(cluster, &["-N4"]);
+        clear(cluster, "r01n01,r03n01")?;
+        let seen = seen?;
+        if cluster.about().plugin == "stock" {
+            ensure!(seen.is_none(), "stock waits for a pair that is whole: {seen:?}");
+            note_difference(
+                "policy::aggregated_blocks_hold_larger_jobs: with a tray drained in each aggregated block stock waits, ours \
+                 takes the next larger one: drained trays would make the job wait for ever"
+                    .to_owned(),
+            );
+        } else {
+            ensure!(seen == Some(vec!["r02".to_owned(), "r04".to_owned()]), "{seen:?}");
+        }
+        Ok(())
+    })
+}
+
+/// slurmctld's log from a place on.
+fn log(cluster: &Cluster, from: usize) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(cluster.logs("ctl")?.join("slurm/slurmctld.log"))?;
+    text.get(from..).map(str::to_owned).context("the log has become shorter")
+}
+
+/// Runs `body` with another TopologyParam, then puts slurm.conf back.
+fn with_param(
+    cluster: &Cluster,
+    value: &str,
+    body: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let whole = cluster.ctl(&["cat", SLURM_CONF])?;
+    cluster.write_file(&Target::controller(), SLURM_CONF, &format!("TopologyParam={value}\n{whole}"))?;
+    cluster.ctl(&["scontrol", "reconfigure"])?;
+    cluster.wait_idle(&cluster.nodes())?;
+    let done = body();
+    cluster.write_file(&Target::controller(), SLURM_CONF, &whole)?;
+    cluster.ctl(&["scontrol", "reconfigure"])?;
+    clear(cluster, "")?;
+    done
+}
+
+fn settings(cluster: &Cluster) -> anyhow::Result<()> {
+    let from = log(cluster, 0)?.len();
+    with_param(cluster, "nvlink_split=packed,nvlink_span=degraded,nvlink_spam=1", || {
+        let said = log(cluster, from)?;
+        for line in [
+            "TopologyParam=nvlink_spam=1: no such setting",
+            "nvlink_split=packed: ",
+            "nvlink_span=degraded: ",
+        ] {
+            ensure!(said.matches(line).count() == 1, "{line:?} is not said once:\n{said}");
+        }
+        let job = submit(cluster, &["-N3"])?;
+        let nodes = outcome(cluster, job)?.context("a job of 3 waits")?;
+        let names: Vec<&str> = nodes.iter().map(|node| node.as_str()).collect();
+        ensure!(names == ["r01n01", "r01n02", "r02n01"], "not packed: {names:?}");
+        cluster.cancel(job)?;
+        let drained = "r01n01,r02n01,r03n01,r04n01";
+        drain(cluster, drained)?;
+        let seen = racks(cluster, &["-N2"]);
+        clear(cluster, drained)?;
+        let seen = seen?;
+        ensure!(seen.as_ref().is_some_and(|racks| racks.len() == 2), "a job of 2 may span now: {seen:?}");
+        Ok(())
+    })?;
+    let job = submit(cluster, &["-N2"])?;
+    let nodes = outcome(cluster, job)?.context("a job of 2 waits")?;
+    clear(cluster, "")?;
+    ensure!(nodes[0].as_str()[..3] == nodes[1].as_str()[..3], "the settings are gone: {nodes:?}");
+    Ok(())
+}
+
+/// How many times Slurm has gone over the waiting jobs, by its two schedulers together.
+fn cycles(cluster: &Cluster) -> anyhow::Result<u64> {
+    let text = cluster.ctl(&["sdiag"])?;
+    let number = |line: &str| -> Option<u64> { line.split(':').nth(1)?.trim().parse().ok() };
+    Ok(text.lines().filter(|line| line.contains("Total cycles:")).filter_map(number).sum())
+}
+
+fn once(cluster: &Cluster) -> anyhow::Result<()> {
+    let drained = "r01n01,r02n01,r03n01,r04n01";
+    let from = log(cluster, 0)?.len();
+    drain(cluster, drained)?;
+    let told = told_once(cluster, from);
+    clear(cluster, drained)?;
+    told
+}
+
+fn told_once(cluster: &Cluster, from: usize) -> anyhow::Result<()> {
+    let waiting = submit(cluster, &["-N2"])?;
+    ensure!(outcome(cluster, waiting)?.is_none(), "a job of 2 runs");
+    let spanning = submit(cluster, &["-N3"])?;
+    cluster.wait_running(spanning, SOON)?;
+    let before = cycles(cluster)?;
+    wait_for("a few rounds of scheduling", SOON, || {
+        let now = cycles(cluster)?;
+        Ok(if now >= before + 5 { Ok(()) } else { Err(format!("{before} before, {now} now")) })
+    })?;
+    let said = log(cluster, from)?;
+    let reason = format!(
+        "JobId={waiting} waits: needs 2 trays in one NVLink partition; the best partition has 1 free and 1 drained"
+    );
+    ensure!(said.matches(&reason).count() == 1, "{reason:?} is not said once:\n{said}");
+    ensure!(said.matches(&format!("JobId={waiting} waits")).count() == 1, "{said}");
+    let spans = format!("JobId={spanning} spans 3 NVLink partitions: 1 tray of block");
+    ensure!(said.matches(&spans).count() == 1, "{spans:?} is not said once:\n{said}");
+    Ok(())
+}
