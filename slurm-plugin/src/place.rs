@@ -144,8 +144,16 @@ impl<'q> Question<'q> {
             if !survey.has_cpus(partition) {
                 continue;
             }
-            survey.all_of(partition, &mut chosen);
-            let rc = eval.try_on(&chosen);
+            let mut rc = TOPO_RC_NO_FIT;
+            if self.request.required > 0 {
+                // Beside nodes that the job names, Slurm's evaluator does not heed weights.
+                survey.some_of(&candidate, Pick::Lightest, &mut chosen);
+                rc = eval.try_on(&chosen);
+            }
+            if rc != TOPO_RC_SUCCESS {
+                self.survey(eval, eval.usable()).all_of(partition, &mut chosen);
+                rc = eval.try_on(&chosen);
+            }
             if rc == TOPO_RC_SUCCESS {
                 self.log_placed(eval, &candidate, &chosen);
                 return Outcome::Answered(rc);

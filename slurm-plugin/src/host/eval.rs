@@ -118,9 +118,10 @@ impl<'a> Eval<'a> {
     }
 }
 
-/// The cores of one node, as they were: the evaluator removes some for jobs with GRES.
+/// The cores and CPUs of one node, as they were: for jobs with GRES the evaluator takes some away from both.
 struct SavedCores {
     node: usize,
+    cpus: u16,
     /// Where its words begin in `Narrowed::saved_words`, and how many they are.
     words: (usize, usize),
 }
@@ -181,7 +182,11 @@ impl<'e> Narrowed<'e> {
         let bitmap = unsafe { self.all_cores.wrapping_add(node).read() };
         // SAFETY: each entry is NULL or the bitmap of the node's cores.
         let words = unsafe { bitmap::words(bitmap) }.unwrap_or(&[]);
-        self.saved_cores.push(SavedCores { node, words: (self.saved_words.len(), words.len()) });
+        // SAFETY: as for the cores.
+        let resources = unsafe { self.eval.avail_res_array.wrapping_add(node).read() };
+        // SAFETY: NULL, or a node's resources, which begin with its CPUs in every release.
+        let cpus = unsafe { resources.as_ref() }.map_or(0, |resources| resources.avail_cpus);
+        self.saved_cores.push(SavedCores { node, cpus, words: (self.saved_words.len(), words.len()) });
         self.saved_words.extend_from_slice(words);
         self.cores.0[node] = bitmap;
     }
@@ -192,7 +197,7 @@ impl Drop for Narrowed<'_> {
         self.eval.avail_core = self.all_cores;
         self.eval.req_nodes = self.req_nodes;
         self.eval.prefer_alloc_nodes = self.prefer_alloc_nodes;
-        for &SavedCores { node, words: (start, length) } in &self.saved_cores {
+        for &SavedCores { node, cpus, words: (start, length) } in &self.saved_cores {
             // The evaluator may have exchanged the node's bitmap.
             let bitmap = std::mem::replace(&mut self.cores.0[node], ptr::null_mut());
             // SAFETY: the array has an entry for each node.
@@ -203,6 +208,14 @@ impl Drop for Narrowed<'_> {
                 && cores.len() == length
             {
                 cores.copy_from_slice(&self.saved_words[start..start + length]);
+            }
+            // SAFETY: as above.
+            let resources = unsafe { self.eval.avail_res_array.wrapping_add(node).read() };
+            if !self.succeeded
+                // SAFETY: NULL, or a node's resources; nobody else looks at them now.
+                && let Some(resources) = unsafe { resources.as_mut() }
+            {
+                resources.avail_cpus = cpus;
             }
         }
         self.cores.give_back();
@@ -277,6 +290,7 @@ mod tests {
         avail_core: *mut *mut bitstr_t,
         counts: [u32; 3],
         prefer_alloc_nodes: bool,
+        cpus: Vec<u16>,
     }
 
     impl Question {
@@ -316,11 +330,12 @@ mod tests {
                 avail_core: eval.avail_core,
                 counts: [eval.min_nodes, eval.req_nodes, eval.max_nodes],
                 prefer_alloc_nodes: eval.prefer_alloc_nodes,
+                cpus: self.resources.iter().map(|resources| resources.avail_cpus).collect(),
             }
         }
     }
 
-    /// An evaluator that uses up what it gets, and takes a core of each node, as Slurm's does for jobs with GRES.
+    /// An evaluator that uses up what it gets, and takes a core and CPUs of each node, as Slurm's does for jobs with GRES.
     fn devour(eval: *mut topology_eval_t, rc: c_int) -> c_int {
         // SAFETY: the evaluation of a `Question`.
         let eval = unsafe { &mut *eval };
@@ -337,6 +352,12 @@ mod tests {
             if let Some(cores) = unsafe { bitmap::words_mut(cores) } {
                 cores[0] &= 0b0111;
             }
+        }
+        for &index in &chosen {
+            // SAFETY: an entry for each node.
+            let resources = unsafe { eval.avail_res_array.wrapping_add(index).read() };
+            // SAFETY: the node's resources.
+            unsafe { (*resources).avail_cpus = 3 };
         }
         bits::put(map, 65, false);
         eval.max_nodes -= 2;

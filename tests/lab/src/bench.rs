@@ -15,7 +15,7 @@ use crate::host::Parts;
 use crate::plot;
 use crate::protocol::{Answerer, JobQuestion};
 use crate::random::Random;
-use crate::scene::{Cluster, Job, Scene, Tray, plain_job};
+use crate::scene::{Cluster, Job, Scene, Tray, idle_tray, plain_job};
 
 /// Trays of a rack.
 const RACK: u32 = 18;
@@ -118,7 +118,8 @@ pub fn run(parts: &Parts, options: &Options, folder: &Path) -> anyhow::Result<Ve
     let mut rows = Vec::new();
     for &nodes in &options.nodes {
         let racks = nodes.div_ceil(RACK).max(1);
-        let cluster = Cluster { racks: vec![RACK; racks as usize], loose: 0, block_sizes: vec![RACK] };
+        let cluster =
+            Cluster { racks: vec![RACK; racks as usize], block_sizes: vec![RACK], ..Cluster::default() };
         let mut pair = Pair::start(parts, &cluster, false)?;
         println!(
             "\n{} nodes in {racks} partitions; model built in {:.1} ms by stock, {:.1} ms by ours (with stock's beside it)",
@@ -231,7 +232,7 @@ fn trays(fill: Fill, racks: u32) -> Vec<Tray> {
                 Fill::Random => random.percent(50),
                 Fill::NearlyFull => random.percent(95) && rack % 32 != 31,
             };
-            Tray { busy, drained: false, cpus: CPUS, weight: 1 }
+            Tray { busy, ..idle_tray(CPUS) }
         })
         .collect()
 }

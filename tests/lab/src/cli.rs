@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, ensure};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum as _};
 use tests::stage::Artifact;
 use tests::tree::Tree;
 
@@ -12,6 +12,7 @@ use crate::bench;
 use crate::check;
 use crate::diff::{self, Pair, Plan};
 use crate::host::Parts;
+use crate::random::Variety;
 use crate::scene_file;
 
 /// `lab ...`
@@ -41,6 +42,14 @@ pub struct DiffOptions {
     /// Racks of each cluster.
     #[arg(long)]
     racks: Option<u32>,
+    /// What situations have beside racks and whole trays; `--with ""` for nothing.
+    #[arg(long, value_delimiter = ',', default_value = "gres,shared,levels,dynamic", value_parser = variety)]
+    with: Vec<Option<Variety>>,
+}
+
+/// A variety by its name; None for an empty one.
+fn variety(name: &str) -> Result<Option<Variety>, String> {
+    if name.is_empty() { Ok(None) } else { Variety::from_str(name, true).map(Some) }
 }
 
 /// `bench ...`
@@ -64,9 +73,10 @@ impl LabCommand {
                     cases: options.cases,
                     nodes: options.nodes,
                     racks: options.racks,
+                    with: options.with.iter().copied().flatten().collect(),
                 };
                 println!("seed {}, {} situations", plan.seed, plan.cases);
-                let report = diff::run(&parts, plan, &target.join("lab"))?;
+                let report = diff::run(&parts, &plan, &target.join("lab"))?;
                 print!("{report}");
                 Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }

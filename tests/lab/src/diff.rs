@@ -1,24 +1,22 @@
 //! The differential run: random situations, each answered by stock and by ours.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
-use crate::check::{self, Class, Verdict};
 use crate::host::{Host, Loads, Parts};
 use crate::protocol::Answer;
-use crate::random::Random;
-use crate::scene::{Cluster, Scene};
-use crate::scene_file;
+use crate::random::{Random, Variety};
+use crate::report::Report;
+use crate::scene::{Change, Cluster, Scene};
+use crate::{check, rules, scene_file};
 
 /// Situations on one cluster before the next cluster is made.
 const SCENES_PER_CLUSTER: u32 = 100;
 
 /// What to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The seed of everything.
     pub seed: u64,
@@ -28,55 +26,26 @@ pub struct Plan {
     pub nodes: Option<u32>,
     /// Racks of each cluster.
     pub racks: Option<u32>,
-}
-
-/// What came of it.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// Situations of each class, by reason.
-    pub classes: BTreeMap<(Class, String), u32>,
-    /// Files that hold situations with violations, and the first violation of each.
-    pub violations: Vec<(PathBuf, String)>,
-}
-
-impl Report {
-    fn of_class(&self, class: Class) -> u32 {
-        self.classes.iter().filter(|((of, _), _)| *of == class).map(|(_, count)| count).sum()
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for class in Class::ALL {
-            writeln!(f, "{:>8}  {}", self.of_class(class), class.name())?;
-            for ((of, reason), count) in &self.classes {
-                if *of == class && !reason.is_empty() {
-                    writeln!(f, "          {count:>8}  {reason}")?;
-                }
-            }
-        }
-        for (file, violation) in &self.violations {
-            writeln!(f, "violation: {violation}\n    {}", file.display())?;
-        }
-        writeln!(f, "{:>8}  violations", self.violations.len())
-    }
+    /// What the situations have beside racks and whole trays.
+    pub with: Vec<Variety>,
 }
 
 /// Runs the plan. Situations with violations are written to `folder`.
 ///
 /// # Errors
 /// A host does not start, ends, or gives no answer; the text names the situation.
-pub fn run(parts: &Parts, plan: Plan, folder: &Path) -> anyhow::Result<Report> {
+pub fn run(parts: &Parts, plan: &Plan, folder: &Path) -> anyhow::Result<Report> {
     let mut report = Report::default();
-    let mut number = 0;
     let mut random = Random::new(plan.seed);
-    while number < plan.cases {
-        let cluster = random.cluster(plan.nodes, plan.racks);
+    while report.cases < plan.cases {
+        let mut cluster = random.cluster(&plan.with, plan.nodes, plan.racks);
         let mut pair = Pair::start(parts, &cluster, false)?;
-        for _ in 0..SCENES_PER_CLUSTER.min(plan.cases - number) {
-            let scene = random.scene(&cluster);
-            number += 1;
-            let name = format!("seed-{}-case-{number}", plan.seed);
+        for _ in 0..SCENES_PER_CLUSTER.min(plan.cases - report.cases) {
+            let changes = random.changes(&plan.with, &cluster);
+            pair.change(&mut cluster, &changes)?;
+            report.count_changes(&changes);
+            let scene = random.scene(&plan.with, &cluster);
+            let name = format!("seed-{}-case-{}", plan.seed, report.cases + 1);
             let (stock, ours) = match pair.ask(&scene) {
                 Ok(answers) => answers,
                 Err(error) => {
@@ -84,12 +53,12 @@ pub fn run(parts: &Parts, plan: Plan, folder: &Path) -> anyhow::Result<Report> {
                     return Err(error.context(format!("the situation is in {}", file.display())));
                 }
             };
-            let Verdict { class, reason, violations } = check::compare(&scene, &stock, &ours);
-            if let Some(first) = violations.first() {
-                let file = write(folder, &name, &scene, &violations, Some((&stock, &ours)))?;
+            let verdict = check::compare(&scene, &stock, &ours);
+            report.count(&scene, &verdict);
+            if let Some(first) = verdict.violations.first() {
+                let file = write(folder, &name, &scene, &verdict.violations, Some((&stock, &ours)))?;
                 report.violations.push((file, first.clone()));
             }
-            *report.classes.entry((class, reason)).or_insert(0) += 1;
         }
     }
     Ok(report)
@@ -109,9 +78,31 @@ impl Pair {
     /// # Errors
     /// One of them does not start.
     pub fn start(parts: &Parts, cluster: &Cluster, verbose: bool) -> anyhow::Result<Self> {
-        let stock = Host::start(parts, Loads::Stock, cluster, verbose).context("the host with stock")?;
-        let ours = Host::start(parts, Loads::Ours, cluster, verbose).context("the host with ours")?;
-        Ok(Self { stock, ours })
+        let mut pair = Self {
+            stock: Host::start(parts, Loads::Stock, cluster, verbose).context("the host with stock")?,
+            ours: Host::start(parts, Loads::Ours, cluster, verbose).context("the host with ours")?,
+        };
+        pair.stock.ready(cluster).context("the host with stock")?;
+        pair.ours.ready(cluster).context("the host with ours")?;
+        Ok(pair)
+    }
+
+    /// Makes changes on both, and in the cluster.
+    ///
+    /// # Errors
+    /// Ours refuses a change, or accepts one that names no block.
+    pub fn change(&mut self, cluster: &mut Cluster, changes: &[Change]) -> anyhow::Result<()> {
+        for &change in changes {
+            self.stock.change(change).context("the host with stock")?;
+            let rc = self.ours.change(change).context("the host with ours")?;
+            ensure!(rc == 0, "ours refuses \"{}\" with {rc}", String::from(change));
+            if let Change::Move { node, .. } = change {
+                let rc = self.ours.move_node(node, Some("no-such-block".to_owned()))?;
+                ensure!(rc != 0, "ours puts n{} into a block that is not there", node + 1);
+            }
+            cluster.changes.push(change);
+        }
+        Ok(())
     }
 
     /// Stock's answer and ours.
@@ -120,8 +111,10 @@ impl Pair {
     /// One of them gives none.
     pub fn ask(&mut self, scene: &Scene) -> anyhow::Result<(Answer, Answer)> {
         let question = scene.question();
-        let stock = self.stock.ask(question.clone()).context("the host with stock")?;
-        let ours = self.ours.ask(question).context("the host with ours")?;
+        self.stock.ask(&question).context("the host with stock")?;
+        self.ours.ask(&question).context("the host with ours")?;
+        let stock = self.stock.answer().context("the host with stock")?;
+        let ours = self.ours.answer().context("the host with ours")?;
         Ok((stock, ours))
     }
 }
@@ -131,7 +124,7 @@ pub fn describe(scene: &Scene, answer: &Answer) -> String {
     if answer.rc != 0 {
         return format!("refuses ({})", answer.rc);
     }
-    let shares: Vec<String> = check::shares(scene, answer)
+    let shares: Vec<String> = rules::shares(scene, answer)
         .iter()
         .map(|(&(rack, node), count)| match rack {
             usize::MAX => format!("n{} in no block", node + 1),

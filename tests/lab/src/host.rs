@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tests::tree::Tree;
 
 use crate::protocol::{Answer, Answerer, Question, Reply, Request};
-use crate::scene::Cluster;
+use crate::scene::{Change, Cluster};
 
 /// Bounds one reply: a batch of timed evaluations on the largest cluster.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -43,15 +43,16 @@ pub struct Host {
     requests: Option<ChildStdin>,
     replies: Receiver<String>,
     directory: TempDir,
+    loads: Loads,
     /// How long the plugin took to build its model, in nanoseconds.
     pub build_ns: u64,
 }
 
 impl Host {
-    /// Starts a host with a cluster in it.
+    /// Starts a host with a cluster in it. It builds the cluster while the caller does other things; see [`Host::ready`].
     ///
     /// # Errors
-    /// It does not start; the text holds Slurm's log.
+    /// It does not start.
     pub fn start(parts: &Parts, loads: Loads, cluster: &Cluster, verbose: bool) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("slurm-nvlink-lab-").tempdir()?;
         let inside = |path: &Path| parts.tree.root().join(path.strip_prefix("/").unwrap_or(path));
@@ -65,7 +66,7 @@ impl Host {
             plugin_dir = format!("{}:{plugin_dir}", ours.display());
         }
         let configuration = directory.path().join("slurm.conf");
-        fs::write(&configuration, slurm_conf(&plugin_dir, cluster.nodes()))?;
+        fs::write(&configuration, slurm_conf(&plugin_dir, cluster))?;
         fs::write(directory.path().join("topology.yaml"), cluster.topology_yaml())?;
         let log = fs::File::create(directory.path().join("log"))?;
 
@@ -77,6 +78,7 @@ impl Host {
             .arg(&parts.program)
             .args([&stock, &configuration])
             .arg(if verbose { "5" } else { "2" })
+            .arg(cluster.gpus.to_string())
             .env("SLURM_CONF", &configuration)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -93,23 +95,79 @@ impl Host {
             }
         });
         let requests = child.stdin.take();
-        let mut host = Self { child, requests, replies, directory, build_ns: 0 };
-        match host.reply()? {
-            Reply::Ready { build_ns } => host.build_ns = build_ns,
-            other => bail!("the host began with {other:?}"),
-        }
-        if loads == Loads::Ours && host.log().contains("refuses to load") {
-            bail!("our plugin refused to load:\n{}", host.log());
-        }
-        Ok(host)
+        Ok(Self { child, requests, replies, directory, loads, build_ns: 0 })
     }
 
-    /// Asks a question.
+    /// Waits until the host has built its cluster, and makes the cluster's changes.
+    ///
+    /// # Errors
+    /// It could not; the text holds Slurm's log.
+    pub fn ready(&mut self, cluster: &Cluster) -> anyhow::Result<()> {
+        match self.reply()? {
+            Reply::Ready { build_ns } => self.build_ns = build_ns,
+            other => bail!("the host began with {other:?}"),
+        }
+        if self.loads == Loads::Ours && self.log().contains("refuses to load") {
+            bail!("our plugin refused to load:\n{}", self.log());
+        }
+        for &change in &cluster.changes {
+            self.change(change)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a change; Slurm's return code.
+    ///
+    /// # Errors
+    /// As [`Host::ask`].
+    pub fn change(&mut self, change: Change) -> anyhow::Result<i32> {
+        match change {
+            Change::Move { node, rack } => self.move_node(node, rack.map(|rack| format!("b{}", rack + 1))),
+            Change::Rebuild => self.changed(&Request::Rebuild),
+        }
+    }
+
+    /// Puts a node into the block of that name, or out of all; Slurm's return code.
+    ///
+    /// # Errors
+    /// As [`Host::ask`].
+    pub fn move_node(&mut self, node: u32, block: Option<String>) -> anyhow::Result<i32> {
+        self.changed(&Request::Move { node, block })
+    }
+
+    fn changed(&mut self, request: &Request) -> anyhow::Result<i32> {
+        self.send(request)?;
+        match self.reply()? {
+            Reply::Changed(rc) => Ok(rc),
+            other => bail!("the host said {other:?} instead of a return code"),
+        }
+    }
+
+    /// Memory that the host has now (its resident set), in kilobytes.
+    ///
+    /// # Errors
+    /// The host has ended.
+    pub fn resident_kb(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.and_then(|number| number.parse().ok()).context("the host has no memory any more")
+    }
+
+    /// Asks a question. The answer comes by [`Host::answer`], so that two hosts think at the same time.
+    ///
+    /// # Errors
+    /// The host has ended.
+    pub fn ask(&mut self, question: &Question) -> anyhow::Result<()> {
+        self.send(&Request::Ask(question.clone()))
+    }
+
+    /// The answer to the question.
     ///
     /// # Errors
     /// The host has ended or cannot answer.
-    pub fn ask(&mut self, question: Question) -> anyhow::Result<Answer> {
-        match self.request(&Request::Ask(question))? {
+    pub fn answer(&mut self) -> anyhow::Result<Answer> {
+        match self.reply()? {
             Reply::Answer(answer) => Ok(answer),
             other => bail!("the host said {other:?} instead of an answer"),
         }
@@ -120,7 +178,8 @@ impl Host {
     /// # Errors
     /// As [`Host::ask`].
     pub fn time(&mut self, answerer: Answerer, repetitions: u32) -> anyhow::Result<Vec<u64>> {
-        match self.request(&Request::Time { answerer, repetitions })? {
+        self.send(&Request::Time { answerer, repetitions })?;
+        match self.reply()? {
             Reply::Times(times) => Ok(times),
             other => bail!("the host said {other:?} instead of times"),
         }
@@ -131,14 +190,14 @@ impl Host {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
-    fn request(&mut self, request: &Request) -> anyhow::Result<Reply> {
+    fn send(&mut self, request: &Request) -> anyhow::Result<()> {
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
         let requests = self.requests.as_mut().context("the host takes no more requests")?;
         if let Err(error) = requests.write_all(line.as_bytes()) {
             return Err(self.ended().context(error));
         }
-        self.reply()
+        Ok(())
     }
 
     fn reply(&mut self) -> anyhow::Result<Reply> {
@@ -174,11 +233,20 @@ fn loader(root: &Path) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("no dynamic loader in {}", root.display()))
 }
 
-fn slurm_conf(plugin_dir: &str, nodes: usize) -> String {
+fn slurm_conf(plugin_dir: &str, cluster: &Cluster) -> String {
+    let (nodes, gpus) = (cluster.nodes(), cluster.gpus);
+    let (types, hardware) = match gpus {
+        0 => (String::new(), "CPUs=4".to_owned()),
+        _ => {
+            let cores = cluster.cores / 2;
+            let hardware = format!("Sockets=2 CoresPerSocket={cores} ThreadsPerCore=1 Gres=gpu:{gpus}");
+            ("GresTypes=gpu\n".to_owned(), hardware)
+        }
+    };
     format!(
         "ClusterName=lab\nSlurmctldHost=localhost\nSlurmUser=root\nAuthType=auth/none\nCredType=cred/none\n\
          PluginDir={plugin_dir}\nTopologyPlugin=topology/block\nSelectType=select/cons_tres\n\
-         SelectTypeParameters=CR_Core\nMaxNodeCount={nodes}\nNodeName=n[1-{nodes}] CPUs=4 State=UNKNOWN\n\
+         SelectTypeParameters=CR_Core\nMaxNodeCount={nodes}\n{types}NodeName=n[1-{nodes}] {hardware} State=UNKNOWN\n\
          PartitionName=all Nodes=ALL Default=YES\n"
     )
 }

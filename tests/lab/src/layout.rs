@@ -27,6 +27,8 @@ pub mod job {
     #[allow(missing_docs, reason = "Slurm's names")]
     pub const DETAILS: Member = (264, 8);
     #[allow(missing_docs, reason = "Slurm's names")]
+    pub const GRES_LIST_REQ: Member = (352, 8);
+    #[allow(missing_docs, reason = "Slurm's names")]
     pub const JOB_ID: Member = (456, 4);
     #[allow(missing_docs, reason = "Slurm's names")]
     pub const PART_PTR: Member = (784, 8);
@@ -76,9 +78,12 @@ pub mod node {
     pub const BOARDS: Member = (16, 2);
     pub const CORES: Member = (90, 2);
     pub const CPUS: Member = (120, 2);
+    pub const GRES_LIST: Member = (208, 8);
+    pub const NAME: Member = (280, 8);
     pub const NODE_STATE: Member = (328, 4);
     pub const SCHED_WEIGHT: Member = (472, 8);
     pub const THREADS: Member = (544, 2);
+    pub const TOPOLOGY_STR: Member = (512, 8);
     pub const TOT_CORES: Member = (552, 2);
     pub const TOT_SOCKETS: Member = (554, 2);
     pub const TPC: Member = (568, 2);
@@ -94,10 +99,13 @@ pub mod resources {
     use super::Member;
     pub const SIZE: usize = 56;
     pub const AVAIL_CPUS: Member = (0, 2);
+    pub const AVAIL_GPUS: Member = (2, 2);
     pub const AVAIL_RES_PROD: Member = (8, 8);
     pub const AVAIL_CORES_PER_SOCK: Member = (16, 8);
     pub const MAX_CPUS: Member = (32, 2);
+    pub const MIN_CPUS: Member = (34, 2);
     pub const SOCK_CNT: Member = (36, 2);
+    pub const SOCK_GRES_LIST: Member = (40, 8);
     pub const TPC: Member = (50, 2);
 }
 
@@ -108,6 +116,74 @@ pub mod mc {
     pub const SIZE: usize = 40;
     pub const CPUS_PER_TASK: Member = (10, 2);
     pub const NTASKS_PER_NODE: Member = (16, 2);
+}
+
+/// `gres_state_t` and, behind its `gres_data`, a node's `gres_node_state_t`.
+#[allow(missing_docs, reason = "Slurm's names")]
+pub mod gres {
+    use super::Member;
+    pub const GRES_DATA: Member = (8, 8);
+    pub const CNT_AVAIL: Member = (32, 8);
+    pub const CNT_ALLOC: Member = (48, 8);
+    pub const BIT_ALLOC: Member = (56, 8);
+    pub const TOPO_CNT: Member = (64, 2);
+    pub const TOPO_CNT_ALLOC: Member = (104, 8);
+}
+
+/// Arguments of `gres_job_state_validate`: texts, then places of numbers, then the place of the list.
+#[allow(missing_docs, reason = "Slurm's names")]
+pub mod gres_job {
+    use super::Member;
+    pub const SIZE: usize = 136;
+    pub const TRES_PER_JOB: Member = (24, 8);
+    pub const TRES_PER_NODE: Member = (32, 8);
+    pub const TRES_PER_TASK: Member = (48, 8);
+    pub const CPUS_PER_TASK: Member = (56, 8);
+    pub const MAX_NODES: Member = (64, 8);
+    pub const MIN_CPUS: Member = (72, 8);
+    pub const MIN_NODES: Member = (80, 8);
+    pub const NTASKS_PER_NODE: Member = (88, 8);
+    pub const NTASKS_PER_SOCKET: Member = (96, 8);
+    pub const NTASKS_PER_TRES: Member = (104, 8);
+    pub const NUM_TASKS: Member = (112, 8);
+    pub const SOCKETS_PER_NODE: Member = (120, 8);
+    pub const GRES_LIST: Member = (128, 8);
+}
+
+/// Arguments of `gres_sock_list_create`.
+#[allow(missing_docs, reason = "Slurm's names")]
+pub mod sock_list {
+    use super::Member;
+    pub const SIZE: usize = 112;
+    pub const CORES_PER_SOCK: Member = (0, 2);
+    pub const CORE_BITMAP: Member = (8, 8);
+    pub const CR_TYPE: Member = (16, 2);
+    pub const JOB_GRES_LIST: Member = (32, 8);
+    pub const NODE_GRES_LIST: Member = (48, 8);
+    pub const NODE_INX: Member = (56, 4);
+    pub const NODE_NAME: Member = (64, 8);
+    pub const REQ_SOCK_MAP: Member = (80, 8);
+    pub const SOCKETS: Member = (92, 2);
+    pub const SOCK_GRES_LIST: Member = (96, 8);
+}
+
+/// Arguments of `gres_select_filter_remove_unusable`.
+#[allow(missing_docs, reason = "Slurm's names")]
+pub mod sock_filter {
+    use super::Member;
+    pub const SIZE: usize = 72;
+    pub const AVAIL_GPUS: Member = (8, 8);
+    pub const AVAIL_MEM: Member = (16, 8);
+    pub const CORES_PER_SOCK: Member = (24, 2);
+    pub const CORE_BITMAP: Member = (32, 8);
+    pub const CPUS_PER_CORE: Member = (40, 2);
+    pub const CPUS_PER_TASK: Member = (42, 2);
+    pub const MAX_CPUS: Member = (46, 2);
+    pub const NEAR_GPUS: Member = (48, 8);
+    pub const SOCKETS: Member = (56, 2);
+    pub const SOCK_PER_NODE: Member = (60, 4);
+    pub const TASK_PER_NODE: Member = (64, 2);
+    pub const WHOLE_NODE: Member = (66, 1);
 }
 
 /// `topology_eval_t`.
@@ -125,14 +201,19 @@ pub mod eval {
     pub const MIN_NODES: Member = (72, 4);
     pub const NODE_MAP: Member = (80, 8);
     pub const REQ_NODES: Member = (92, 4);
+    pub const TCTX: Member = (104, 8);
     /// Cores are what is given out (`SELECT_CORE`).
     pub const CR_CORE: u64 = 4;
 }
 
 /// First word of a bitmap.
 pub const BITMAP_MAGIC: u64 = 0x4243_4445;
+/// "Not set" of 16-bit members.
+pub const NO_VAL16: u64 = 0xfffe;
 /// "Not set" of 32-bit members.
 pub const NO_VAL: u64 = 0xffff_fffe;
+/// "Not set" of 64-bit members.
+pub const NO_VAL64: u64 = 0xffff_ffff_ffff_fffe;
 
 /// GNU build ids of the `libslurmfull.so` that the figures were seen on: Debian 26.05.5-1 for amd64 and arm64.
 const BUILDS: [&str; 2] =

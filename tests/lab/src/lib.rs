@@ -10,8 +10,10 @@
 //!       └─question──> host with ours  ──answer──┴──> check: same jobs, whole partitions, never more of them
 //! ```
 //!
-//! What it cannot see: everything around the evaluation (queues, reservations, GRES), for which there are the cases on
-//! the test cluster.
+//! GPUs are counts: Slurm's own code keeps them for nodes and jobs, from a registration like that of a tray.
+//!
+//! What it cannot see: everything around the evaluation (queues, reservations, preemption), for which there are the cases
+//! on the test cluster.
 
 pub mod bench;
 pub mod check;
@@ -22,5 +24,7 @@ pub mod layout;
 pub mod plot;
 pub mod protocol;
 pub mod random;
+pub mod report;
+pub mod rules;
 pub mod scene;
 pub mod scene_file;

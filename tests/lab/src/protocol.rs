@@ -3,6 +3,17 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How a job asks for GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gpus {
+    /// `--gpus-per-node`.
+    PerNode(u16),
+    /// `--gpus`: of all its nodes together.
+    PerJob(u32),
+    /// `--gpus-per-task`.
+    PerTask(u16),
+}
+
 /// A job as Slurm's evaluator gets to see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobQuestion {
@@ -30,6 +41,8 @@ pub struct JobQuestion {
     pub exclusive: bool,
     /// Nodes that must be used, by position.
     pub required: Vec<u32>,
+    /// GPUs, if it asks for any.
+    pub gpus: Option<Gpus>,
 }
 
 /// A question: which nodes does the job get?
@@ -37,7 +50,11 @@ pub struct JobQuestion {
 pub struct Question {
     /// CPUs that each node can give to this job; 0: the node is not usable.
     pub cpus: Vec<u16>,
-    /// Scheduling weight of each node.
+    /// CPUs of each node that other jobs have.
+    pub taken: Vec<u16>,
+    /// GPUs of each node that other jobs have.
+    pub gpus_taken: Vec<u16>,
+    /// Weight of each node.
     pub weights: Vec<u32>,
     /// Drained nodes, by position.
     pub drained: Vec<u32>,
@@ -66,6 +83,15 @@ pub enum Request {
         /// How many times.
         repetitions: u32,
     },
+    /// Put a node into a block, or out of all, as `scontrol update nodename=... topology=...` does.
+    Move {
+        /// Its position.
+        node: u32,
+        /// The block's name.
+        block: Option<String>,
+    },
+    /// Destroy the plugin's model and build it again from the configuration.
+    Rebuild,
 }
 
 /// An answer.
@@ -91,6 +117,8 @@ pub enum Reply {
     Answer(Answer),
     /// Nanoseconds of each repetition.
     Times(Vec<u64>),
+    /// Slurm's return code for a change.
+    Changed(i32),
     /// The host cannot go on.
     Failed(String),
 }

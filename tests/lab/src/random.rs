@@ -1,7 +1,31 @@
+#![forbid(unsafe_code)]
 //! Random clusters and situations from a seed: the same seed gives the same ones on every machine.
 
-use crate::protocol::JobQuestion;
-use crate::scene::{Cluster, Job, Scene, Tray, plain_job};
+use clap::ValueEnum;
+
+use crate::protocol::{Gpus, JobQuestion};
+use crate::scene::{Change, Cluster, Job, Scene, Tray, plain_job};
+
+/// Something that situations can have beside racks, whole trays and node counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Variety {
+    /// Nodes with GPUs, jobs that ask for them per node, per task and as a whole.
+    Gres,
+    /// Trays on which other jobs have some of the cores and GPUs.
+    Shared,
+    /// Several block sizes: aggregated blocks.
+    Levels,
+    /// Nodes that move between blocks, leave and return while Slurm runs, and models that are built again.
+    Dynamic,
+}
+
+/// The varieties that situations are made of.
+pub type Varieties = [Variety];
+
+impl Variety {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Gres, Self::Shared, Self::Levels, Self::Dynamic];
+}
 
 /// A source of numbers (splitmix64).
 #[derive(Debug, Clone)]
@@ -37,39 +61,67 @@ impl Random {
     }
 
     /// A cluster; the numbers of nodes and racks are bounds.
-    pub fn cluster(&mut self, nodes: Option<u32>, racks: Option<u32>) -> Cluster {
+    pub fn cluster(&mut self, with: &Varieties, nodes: Option<u32>, racks: Option<u32>) -> Cluster {
         let count = racks.unwrap_or_else(|| self.between(1, 10)).max(1);
         let most = nodes.map_or(18, |nodes| (nodes / count).clamp(1, 72));
         let base = if self.percent(50) { most } else { self.between(1, most) };
         let alike = self.percent(60);
         let racks: Vec<u32> = (0..count).map(|_| if alike { base } else { self.between(1, base) }).collect();
+        let levels = with.contains(&Variety::Levels);
         let block_sizes = match self.between(0, 9) {
-            0 => Vec::new(),
-            1 => vec![base, 2 * base],
-            2 => vec![base, 2 * base, 4 * base],
+            0 if levels => Vec::new(),
+            1 if levels => vec![base, 2 * base],
+            2 if levels => vec![base, 2 * base, 4 * base],
             3 => vec![base.div_ceil(2)],
             _ => vec![base],
         };
         let loose = if self.percent(20) { self.between(1, 4) } else { 0 };
-        Cluster { racks, loose, block_sizes }
+        let gres = with.contains(&Variety::Gres) && self.percent(35);
+        let (gpus, cores) =
+            if gres { (self.one_of(&[1, 4, 4, 8]), self.one_of(&[4, 8, 64])) } else { (0, 0) };
+        Cluster { racks, loose, block_sizes, gpus, cores, changes: Vec::new() }
+    }
+
+    /// What changes before the next situation: most often nothing.
+    pub fn changes(&mut self, with: &Varieties, cluster: &Cluster) -> Vec<Change> {
+        if !with.contains(&Variety::Dynamic) || !self.percent(8) {
+            return Vec::new();
+        }
+        if self.percent(15) {
+            return vec![Change::Rebuild];
+        }
+        let node = self.between(0, cluster.nodes() as u32 - 1);
+        let rack = (!self.percent(25)).then(|| self.between(0, cluster.racks.len() as u32 - 1));
+        let change = Change::Move { node, rack };
+        // The same update again must change nothing.
+        if self.percent(30) { vec![change, change] } else { vec![change] }
     }
 
     /// A situation on a cluster.
-    pub fn scene(&mut self, cluster: &Cluster) -> Scene {
-        let trays = self.trays(cluster);
+    pub fn scene(&mut self, with: &Varieties, cluster: &Cluster) -> Scene {
+        let mut trays = self.trays(cluster);
+        if with.contains(&Variety::Shared) && self.percent(30) {
+            self.share(cluster, &mut trays);
+        }
         let usable: Vec<u32> = (0..)
             .zip(&trays)
             .filter(|(_, tray): &(u32, &Tray)| !tray.busy && !tray.drained)
             .map(|(node, _)| node)
             .collect();
-        let job = self.job(cluster, &usable, trays.iter().map(|tray| tray.cpus).max().unwrap_or(1));
+        let mut job = self.job(cluster, &usable, trays.iter().map(|tray| tray.cpus).max().unwrap_or(1));
+        if cluster.gpus > 0 && self.percent(70) {
+            job.asked.gpus = Some(self.gpus(cluster, &job.asked));
+        }
         Scene { cluster: cluster.clone(), trays, job }
     }
 
     fn trays(&mut self, cluster: &Cluster) -> Vec<Tray> {
         let (busy, drained) = (self.one_of(&[0, 10, 30, 50, 80, 95]), self.one_of(&[0, 0, 5, 15]));
         let by_rack = self.percent(40);
-        let (cpus, uneven) = (self.one_of(&[1, 4, 8, 64]), self.percent(20));
+        let (mut cpus, mut uneven) = (self.one_of(&[1, 4, 8, 64]), self.percent(20));
+        if cluster.gpus > 0 {
+            (cpus, uneven) = (cluster.cores, false);
+        }
         let weights = self.one_of(&[1, 1, 1, 2, 4]);
         let mut rack_busy = false;
         let mut last_rack = None;
@@ -84,15 +136,40 @@ impl Random {
                 busy,
                 drained: self.percent(drained),
                 cpus: if uneven { self.between(1, u32::from(cpus)) as u16 } else { cpus },
+                taken: 0,
+                gpus_taken: 0,
                 weight: self.between(1, weights),
             });
         }
         trays
     }
 
+    /// Gives cores and GPUs of some trays to other jobs.
+    fn share(&mut self, cluster: &Cluster, trays: &mut [Tray]) {
+        let shared = self.one_of(&[10, 50, 90]);
+        for tray in trays {
+            if !self.percent(shared) {
+                continue;
+            }
+            tray.taken = self.between(0, u32::from(tray.cpus) - 1) as u16;
+            tray.cpus -= tray.taken;
+            tray.gpus_taken = self.between(0, u32::from(cluster.gpus)) as u16;
+        }
+    }
+
+    fn gpus(&mut self, cluster: &Cluster, asked: &JobQuestion) -> Gpus {
+        let of_node = u32::from(cluster.gpus);
+        let tasks = asked.num_tasks.max(1) / asked.min_nodes.max(1);
+        match self.between(0, 9) {
+            0..=5 => Gpus::PerNode(self.between(1, of_node) as u16),
+            6..=7 if asked.num_tasks > 0 => Gpus::PerTask(self.between(1, of_node / tasks.max(1)) as u16),
+            _ => Gpus::PerJob(self.between(asked.min_nodes, asked.min_nodes * of_node)),
+        }
+    }
+
     fn job(&mut self, cluster: &Cluster, usable: &[u32], cpus: u16) -> Job {
         let all = cluster.nodes() as u32;
-        let rack = cluster.largest();
+        let rack = cluster.largest().max(1);
         let mut nodes = match self.between(0, 9) {
             0 => 1,
             1..=5 => self.between(1, rack),
@@ -115,32 +192,11 @@ impl Random {
             1 => nodes * u32::from(cpus),
             _ => nodes * u32::from(ntasks_per_node.max(1)) * u32::from(cpus_per_task),
         };
-        let some = |random: &mut Self, most: u32| {
-            let mut picked: Vec<u32> = (0..random.between(1, most.max(1)))
-                .filter(|_| !usable.is_empty())
-                .map(|_| usable[random.between(0, usable.len() as u32 - 1) as usize])
-                .collect();
-            picked.sort_unstable();
-            picked.dedup();
-            picked
-        };
-        let mut required = if self.percent(15) { some(self, nodes.min(3)) } else { Vec::new() };
-        let excluded = if self.percent(10) { some(self, 4) } else { Vec::new() };
+        let mut required = if self.percent(15) { self.some(usable, nodes.min(3)) } else { Vec::new() };
+        let excluded = if self.percent(10) { self.some(usable, 4) } else { Vec::new() };
         required.retain(|node| !excluded.contains(node));
         if self.percent(12) {
-            // `-n` alone: the CPUs decide how many trays.
-            let trays = self.between(1, rack);
-            let tasks = self.between(1, u32::from(cpus) * trays + 1);
-            let asked = JobQuestion {
-                max_nodes: all,
-                req_nodes: 1,
-                min_cpus: tasks * u32::from(cpus_per_task),
-                num_tasks: tasks,
-                cpus_per_task,
-                exclusive: self.percent(50),
-                required,
-                ..plain_job(1)
-            };
+            let asked = self.tasks_only(all, rack, cpus, cpus_per_task, required);
             return Job { asked, excluded };
         }
         let asked = JobQuestion {
@@ -156,7 +212,41 @@ impl Random {
             consolidate: segment > 0 && self.percent(10),
             exclusive: self.percent(80),
             required,
+            gpus: None,
         };
         Job { asked, excluded }
+    }
+
+    /// `-n` alone: the CPUs decide how many trays.
+    fn tasks_only(
+        &mut self,
+        all: u32,
+        rack: u32,
+        cpus: u16,
+        cpus_per_task: u16,
+        required: Vec<u32>,
+    ) -> JobQuestion {
+        let trays = self.between(1, rack);
+        let tasks = self.between(1, u32::from(cpus) * trays + 1);
+        JobQuestion {
+            max_nodes: all,
+            req_nodes: 1,
+            min_cpus: tasks * u32::from(cpus_per_task),
+            num_tasks: tasks,
+            cpus_per_task,
+            exclusive: self.percent(50),
+            required,
+            ..plain_job(1)
+        }
+    }
+
+    /// Some of the nodes.
+    fn some(&mut self, nodes: &[u32], most: u32) -> Vec<u32> {
+        let count = if nodes.is_empty() { 0 } else { self.between(1, most.max(1)) };
+        let mut picked: Vec<u32> =
+            (0..count).map(|_| nodes[self.between(0, nodes.len() as u32 - 1) as usize]).collect();
+        picked.sort_unstable();
+        picked.dedup();
+        picked
     }
 }

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{JobQuestion, Question};
+use crate::protocol::{Gpus, JobQuestion, Question};
 
-/// A synthetic cluster. Nodes are `n1`, `n2`, ... in the order of the racks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A synthetic cluster. Nodes are `n1`, `n2`, ... in the order of the racks, racks are blocks `b1`, `b2`, ...
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
     /// Trays of each rack, each one NVLink partition and one block.
@@ -18,6 +18,61 @@ pub struct Cluster {
     /// `block_sizes` of topology.yaml; empty: left out, which for Slurm means five levels.
     #[serde(default)]
     pub block_sizes: Vec<u32>,
+    /// GPUs of each node, 0 for none. Nodes with GPUs have two sockets and [`Cluster::cores`] cores.
+    #[serde(default)]
+    pub gpus: u16,
+    /// Cores of each node with GPUs, an even number up to 64.
+    #[serde(default)]
+    pub cores: u16,
+    /// What has changed since the start, in order.
+    #[serde(default)]
+    pub changes: Vec<Change>,
+}
+
+/// A change while Slurm runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Change {
+    /// A node is put into a rack's block, or out of all blocks.
+    Move {
+        /// Its position.
+        node: u32,
+        /// Position of the rack.
+        rack: Option<u32>,
+    },
+    /// The plugin's model is built again.
+    Rebuild,
+}
+
+impl From<Change> for String {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::Move { node, rack: Some(rack) } => format!("n{} to b{}", node + 1, rack + 1),
+            Change::Move { node, rack: None } => format!("n{} out", node + 1),
+            Change::Rebuild => "rebuild".to_owned(),
+        }
+    }
+}
+
+impl TryFrom<String> for Change {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let number = |word: &str, kind: char| {
+            let number = word.strip_prefix(kind)?.parse::<u32>().ok()?;
+            number.checked_sub(1)
+        };
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let change = match words[..] {
+            ["rebuild"] => Some(Self::Rebuild),
+            [node, "out"] => number(node, 'n').map(|node| Self::Move { node, rack: None }),
+            [node, "to", block] => number(node, 'n')
+                .zip(number(block, 'b'))
+                .map(|(node, rack)| Self::Move { node, rack: Some(rack) }),
+            _ => None,
+        };
+        change.ok_or_else(|| format!("\"{text}\" is none of \"n1 to b2\", \"n1 out\", \"rebuild\""))
+    }
 }
 
 impl Cluster {
@@ -26,19 +81,54 @@ impl Cluster {
         (self.racks.iter().sum::<u32>() + self.loose) as usize
     }
 
-    /// The rack of each node; None for loose ones.
+    /// The rack of each node, after all changes; None for loose ones.
     pub fn rack_of_nodes(&self) -> Vec<Option<usize>> {
         let racked = self
             .racks
             .iter()
             .enumerate()
             .flat_map(|(rack, &trays)| std::iter::repeat_n(Some(rack), trays as usize));
-        racked.chain(std::iter::repeat_n(None, self.loose as usize)).collect()
+        let mut racks: Vec<_> = racked.chain(std::iter::repeat_n(None, self.loose as usize)).collect();
+        for change in &self.changes {
+            if let Change::Move { node, rack } = *change {
+                racks[node as usize] = rack.map(|rack| rack as usize);
+            }
+        }
+        racks
+    }
+
+    /// Trays of each rack, after all changes.
+    pub fn trays_of_racks(&self) -> Vec<u32> {
+        let mut trays = vec![0; self.racks.len()];
+        for rack in self.rack_of_nodes().into_iter().flatten() {
+            trays[rack] += 1;
+        }
+        trays
     }
 
     /// Trays of the largest rack.
     pub fn largest(&self) -> u32 {
-        self.racks.iter().copied().max().unwrap_or(0)
+        self.trays_of_racks().into_iter().max().unwrap_or(0)
+    }
+
+    /// Partitions of one aggregated block on each level, ascending; none without levels. Positions count, not names: the
+    /// groups are aligned.
+    pub fn levels(&self) -> Vec<usize> {
+        if self.block_sizes.is_empty() {
+            return vec![2, 4, 8, 16];
+        }
+        let base = self.base().max(1);
+        self.block_sizes.iter().map(|&size| (size / base) as usize).filter(|&group| group > 1).collect()
+    }
+
+    /// Trays of a base block: the first size, or else the trays that the first block with any had when the model was built.
+    pub fn base(&self) -> u32 {
+        if let Some(&first) = self.block_sizes.first() {
+            return first;
+        }
+        let built = self.changes.iter().rposition(|change| *change == Change::Rebuild).unwrap_or(0);
+        let then = Self { changes: self.changes[..built].to_vec(), ..self.clone() };
+        then.trays_of_racks().into_iter().find(|&trays| trays > 0).unwrap_or(0)
     }
 
     /// Whether Slurm makes aggregated blocks: there is more than one size, or none is given, which means five.
@@ -73,8 +163,12 @@ pub struct Tray {
     pub busy: bool,
     /// It is drained.
     pub drained: bool,
-    /// CPUs that it can give to the job while it is neither busy nor drained, 1 to 64.
+    /// CPUs that it can give to the job while it is neither busy nor drained; 1 to 64 with those of other jobs.
     pub cpus: u16,
+    /// CPUs that other jobs have, which share the tray.
+    pub taken: u16,
+    /// GPUs that other jobs have, which share the tray.
+    pub gpus_taken: u16,
     /// Scheduling weight.
     pub weight: u32,
 }
@@ -100,14 +194,31 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// CPUs that a node can give to the job; 0 when it is not usable: also when it cannot hold the tasks of a node,
-    /// which Slurm finds out before it asks a topology plugin.
+    /// CPUs that a node can give to the job; 0 when it is not usable: also when it cannot hold the tasks or the GPUs of
+    /// a node, which Slurm finds out before it asks a topology plugin.
     pub fn cpus(&self, node: u32) -> u16 {
         let tray = self.trays[node as usize];
         let asked = &self.job.asked;
         let least = asked.ntasks_per_node.max(1).saturating_mul(asked.cpus_per_task);
-        let usable = !tray.busy && !tray.drained && tray.cpus >= least && !self.job.excluded.contains(&node);
+        let shared = tray.taken > 0 || tray.gpus_taken > 0;
+        let gone = tray.busy || tray.drained || self.job.excluded.contains(&node);
+        let usable = !gone && tray.cpus >= least && self.has_gpus(node) && !(asked.exclusive && shared);
         if usable { tray.cpus } else { 0 }
+    }
+
+    /// GPUs of a node that no other job has.
+    pub fn free_gpus(&self, node: u32) -> u16 {
+        self.cluster.gpus.saturating_sub(self.trays[node as usize].gpus_taken)
+    }
+
+    fn has_gpus(&self, node: u32) -> bool {
+        let least = match self.job.asked.gpus {
+            None => 0,
+            Some(Gpus::PerNode(gpus)) => gpus,
+            Some(Gpus::PerTask(gpus)) => gpus.saturating_mul(self.job.asked.ntasks_per_node.max(1)),
+            Some(Gpus::PerJob(_)) => 1,
+        };
+        self.free_gpus(node) >= least
     }
 
     /// How many nodes the job is to get at least: like stock's block evaluation, the lesser of the two.
@@ -120,6 +231,8 @@ impl Scene {
         let drained = (0..).zip(&self.trays).filter(|(_, tray)| tray.drained).map(|(node, _)| node);
         Question {
             cpus: (0..self.trays.len() as u32).map(|node| self.cpus(node)).collect(),
+            taken: self.trays.iter().map(|tray| tray.taken).collect(),
+            gpus_taken: self.trays.iter().map(|tray| tray.gpus_taken).collect(),
             weights: self.trays.iter().map(|tray| tray.weight).collect(),
             drained: drained.collect(),
             job: self.job.asked.clone(),
@@ -142,5 +255,35 @@ pub fn plain_job(nodes: u32) -> JobQuestion {
         consolidate: false,
         exclusive: true,
         required: Vec::new(),
+        gpus: None,
+    }
+}
+
+/// A tray that does nothing and has so many CPUs.
+pub fn idle_tray(cpus: u16) -> Tray {
+    Tray { busy: false, drained: false, cpus, taken: 0, gpus_taken: 0, weight: 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_words_and_move_nodes() {
+        let cluster = Cluster {
+            racks: vec![2, 2],
+            changes: ["n1 to b2", "n4 out", "rebuild", "n4 out"]
+                .map(|text| Change::try_from(text.to_owned()).unwrap())
+                .to_vec(),
+            ..Cluster::default()
+        };
+        assert_eq!(cluster.rack_of_nodes(), [Some(1), Some(0), Some(1), None]);
+        assert_eq!((cluster.trays_of_racks(), cluster.largest()), (vec![1, 2], 2));
+        let words: Vec<String> = cluster.changes.iter().map(|&change| change.into()).collect();
+        assert_eq!(words, ["n1 to b2", "n4 out", "rebuild", "n4 out"]);
+        assert_eq!(
+            Change::try_from("n0 to b1".to_owned()).unwrap_err(),
+            "\"n0 to b1\" is none of \"n1 to b2\", \"n1 out\", \"rebuild\""
+        );
     }
 }

@@ -16,12 +16,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use fabric::HostList;
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::JobQuestion;
-use crate::scene::{Cluster, Job, Scene, Tray};
+use crate::protocol::{Gpus, JobQuestion};
+use crate::scene::{Change, Cluster, Job, Scene, Tray, idle_tray};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +41,10 @@ struct Trays {
     cpus: u16,
     /// Host list -> CPUs that are left for the job.
     cpus_of: BTreeMap<String, u16>,
+    /// Host list -> CPUs that other jobs have; 0 for the rest.
+    taken_of: BTreeMap<String, u16>,
+    /// Host list -> GPUs that other jobs have; 0 for the rest.
+    gpus_taken_of: BTreeMap<String, u16>,
     /// Host list -> weight; 1 for the rest.
     weight_of: BTreeMap<String, u32>,
 }
@@ -52,6 +56,8 @@ impl Default for Trays {
             drained: String::new(),
             cpus: 4,
             cpus_of: BTreeMap::new(),
+            taken_of: BTreeMap::new(),
+            gpus_taken_of: BTreeMap::new(),
             weight_of: BTreeMap::new(),
         }
     }
@@ -88,6 +94,12 @@ struct Asked {
     required: String,
     #[serde(default)]
     excluded: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gpus_per_node: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gpus: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gpus_per_task: Option<u16>,
 }
 
 fn one() -> u16 {
@@ -105,24 +117,24 @@ fn yes() -> bool {
 pub fn parse(text: &str) -> anyhow::Result<Scene> {
     let file: File = toml::from_str(text)?;
     let nodes = file.cluster.nodes();
-    let mut trays = vec![Tray { busy: false, drained: false, cpus: file.trays.cpus, weight: 1 }; nodes];
+    let mut trays = vec![idle_tray(file.trays.cpus); nodes];
     for node in positions(&file.trays.busy, nodes)? {
         trays[node as usize].busy = true;
     }
     for node in positions(&file.trays.drained, nodes)? {
         trays[node as usize].drained = true;
     }
-    for (hosts, &cpus) in &file.trays.cpus_of {
-        for node in positions(hosts, nodes)? {
-            trays[node as usize].cpus = cpus;
-        }
+    set(&mut trays, &file.trays.cpus_of, |tray, cpus| tray.cpus = cpus)?;
+    set(&mut trays, &file.trays.taken_of, |tray, cpus| tray.taken = cpus)?;
+    set(&mut trays, &file.trays.gpus_taken_of, |tray, gpus| tray.gpus_taken = gpus)?;
+    set(&mut trays, &file.trays.weight_of, |tray, weight| tray.weight = weight)?;
+    let cpus = |tray: &Tray| u32::from(tray.cpus) + u32::from(tray.taken);
+    ensure!(trays.iter().all(|tray| tray.cpus >= 1 && cpus(tray) <= 64), "a tray has 1 to 64 CPUs");
+    if file.cluster.gpus > 0 {
+        let cores = u32::from(file.cluster.cores);
+        ensure!(cores >= 2 && cores % 2 == 0, "nodes with GPUs have two sockets and an even number of cores");
+        ensure!(trays.iter().all(|tray| cpus(tray) == cores), "each node with GPUs has {cores} CPUs");
     }
-    for (hosts, &weight) in &file.trays.weight_of {
-        for node in positions(hosts, nodes)? {
-            trays[node as usize].weight = weight;
-        }
-    }
-    ensure!(trays.iter().all(|tray| (1..=64).contains(&tray.cpus)), "a tray has 1 to 64 CPUs");
     let job = file.job;
     let most = job.most_nodes.unwrap_or(job.nodes);
     let asked = JobQuestion {
@@ -138,7 +150,21 @@ pub fn parse(text: &str) -> anyhow::Result<Scene> {
         consolidate: job.consolidate_segments,
         exclusive: job.exclusive,
         required: positions(&job.required, nodes)?,
+        gpus: match (job.gpus_per_node, job.gpus, job.gpus_per_task) {
+            (None, None, None) => None,
+            (Some(gpus), None, None) => Some(Gpus::PerNode(gpus)),
+            (None, Some(gpus), None) => Some(Gpus::PerJob(gpus)),
+            (None, None, Some(gpus)) => Some(Gpus::PerTask(gpus)),
+            _ => bail!("one of gpus, gpus_per_node and gpus_per_task"),
+        },
     };
+    for change in &file.cluster.changes {
+        if let Change::Move { node, rack } = *change {
+            let racks = file.cluster.racks.len();
+            ensure!((node as usize) < nodes, "there is no node n{}; nodes are n1 to n{nodes}", node + 1);
+            ensure!(rack.is_none_or(|rack| (rack as usize) < racks), "blocks are b1 to b{racks}");
+        }
+    }
     Ok(Scene { trays, job: Job { asked, excluded: positions(&job.excluded, nodes)? }, cluster: file.cluster })
 }
 
@@ -156,6 +182,8 @@ pub fn emit(scene: &Scene) -> anyhow::Result<String> {
             drained: those(scene, |tray| tray.drained),
             cpus,
             cpus_of: groups(scene, |tray| tray.cpus, cpus),
+            taken_of: groups(scene, |tray| tray.taken, 0),
+            gpus_taken_of: groups(scene, |tray| tray.gpus_taken, 0),
             weight_of: groups(scene, |tray| tray.weight, 1),
         },
         job: Asked {
@@ -172,6 +200,18 @@ pub fn emit(scene: &Scene) -> anyhow::Result<String> {
             exclusive: asked.exclusive,
             required: names(asked.required.iter().copied()),
             excluded: names(scene.job.excluded.iter().copied()),
+            gpus_per_node: match asked.gpus {
+                Some(Gpus::PerNode(gpus)) => Some(gpus),
+                _ => None,
+            },
+            gpus: match asked.gpus {
+                Some(Gpus::PerJob(gpus)) => Some(gpus),
+                _ => None,
+            },
+            gpus_per_task: match asked.gpus {
+                Some(Gpus::PerTask(gpus)) => Some(gpus),
+                _ => None,
+            },
         },
     };
     Ok(toml::to_string(&file)?)
@@ -184,6 +224,19 @@ pub fn names(nodes: impl Iterator<Item = u32>) -> String {
         Ok(list) => list.to_string(),
         Err(_) => names.join(","),
     }
+}
+
+fn set<T: Copy>(
+    trays: &mut [Tray],
+    values: &BTreeMap<String, T>,
+    put: impl Fn(&mut Tray, T),
+) -> anyhow::Result<()> {
+    for (hosts, &value) in values {
+        for node in positions(hosts, trays.len())? {
+            put(&mut trays[node as usize], value);
+        }
+    }
+    Ok(())
 }
 
 fn those(scene: &Scene, is: impl Fn(&Tray) -> bool) -> String {
@@ -214,14 +267,15 @@ fn positions(hosts: &str, nodes: usize) -> anyhow::Result<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
+    use crate::random::{Random, Variety};
 
     #[test]
     fn a_scene_survives_being_written() {
         for seed in 0..50 {
             let mut random = Random::new(seed);
-            let cluster = random.cluster(None, None);
-            let scene = random.scene(&cluster);
+            let mut cluster = random.cluster(&Variety::ALL, None, None);
+            cluster.changes.push(Change::Move { node: 0, rack: None });
+            let scene = random.scene(&Variety::ALL, &cluster);
             let text = emit(&scene).unwrap();
             assert!(parse(&text).unwrap() == scene, "seed {seed}:\n{text}");
         }

@@ -1,13 +1,18 @@
 //! The quick differential run: a few thousand random situations on Slurm's own plugin and on ours, as cargo built it
-//! for this test, with its debug assertions.
+//! for this test, with its debug assertions; and answers that were made wrong on purpose, each of which must be found.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, ensure};
-use lab::diff::{self, Plan};
+use lab::check;
+use lab::diff::{self, Pair, Plan};
 use lab::host::Parts;
+use lab::protocol::Answer;
+use lab::random::{Random, Variety};
+use lab::rules::{self, Rule};
+use lab::scene::Scene;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tests::tree::Tree;
 
@@ -16,36 +21,116 @@ const CASES: u32 = 1000;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let mut trials: Vec<Trial> = [1, 2, 3]
-        .map(|seed| Trial::ignorable_test(format!("ours_against_stock::seed_{seed}"), move || random(seed)))
+    let plan = |seed| Plan { seed, cases: CASES, nodes: None, racks: None, with: Variety::ALL.to_vec() };
+    let racks = |plan| Plan { nodes: Some(200), racks: Some(50), ..plan };
+    let plain = |plan| Plan { with: Vec::new(), ..plan };
+    let trials = [
+        ("seed_1", plan(1)),
+        ("seed_2", plan(2)),
+        ("many_small_racks", racks(plan(3))),
+        ("whole_trays_only", plain(plan(4))),
+    ];
+    let mut trials: Vec<Trial> = trials
+        .map(|(name, plan)| {
+            let run = move || with_parts(|parts| compare(&parts, &plan));
+            Trial::ignorable_test(format!("ours_against_stock::{name}"), run)
+        })
         .into();
-    trials.push(Trial::ignorable_test("ours_against_stock::many_small_racks", || {
-        compare(Plan { seed: 4, cases: CASES, nodes: Some(200), racks: Some(50) })
-    }));
+    trials
+        .push(Trial::ignorable_test("planted_violations_are_found", || with_parts(|parts| planted(&parts))));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn random(seed: u64) -> Result<Completion, Failed> {
-    compare(Plan { seed, cases: CASES, nodes: None, racks: None })
-}
-
-fn compare(plan: Plan) -> Result<Completion, Failed> {
+fn with_parts(run: impl FnOnce(Parts) -> anyhow::Result<()>) -> Result<Completion, Failed> {
     let Some(tree) = Tree::find().map_err(in_full)? else {
         return Ok(Completion::ignored_with(
             "there is no root tree with Slurm; `cargo xtask cluster up` makes one",
         ));
     };
-    compare_in(tree, plan).map_err(in_full)?;
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_lab-host"));
+    let plugin = plugin(&program).map_err(in_full)?;
+    run(Parts { program, plugin, tree }).map_err(in_full)?;
     Ok(Completion::Completed)
 }
 
-fn compare_in(tree: Tree, plan: Plan) -> anyhow::Result<()> {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_lab-host"));
-    let parts = Parts { plugin: plugin(&program)?, program, tree };
+fn compare(parts: &Parts, plan: &Plan) -> anyhow::Result<()> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab");
-    let report = diff::run(&parts, plan, &folder)?;
+    let report = diff::run(parts, plan, &folder)?;
     ensure!(report.violations.is_empty(), "seed {}:\n{report}", plan.seed);
     Ok(())
+}
+
+/// Takes real answers of ours, makes each wrong in every way that fits, and looks whether the check says so.
+fn planted(parts: &Parts) -> anyhow::Result<()> {
+    let mut random = Random::new(5);
+    let mut found = std::collections::BTreeMap::new();
+    for _ in 0..4 {
+        let cluster = random.cluster(&Variety::ALL, None, Some(4));
+        let mut pair = Pair::start(parts, &cluster, false)?;
+        for _ in 0..100 {
+            let scene = random.scene(&Variety::ALL, &cluster);
+            let (stock, ours) = pair.ask(&scene)?;
+            if ours.rc != 0 || !check::compare(&scene, &stock, &ours).violations.is_empty() {
+                continue;
+            }
+            for (rule, wrong) in wrong_answers(&scene, &ours) {
+                let verdict = check::compare(&scene, &stock, &wrong);
+                let named = verdict.ours.iter().any(|breach| breach.rule == rule);
+                ensure!(
+                    named && (!verdict.violations.is_empty() || verdict.as_stock),
+                    "{rule:?} is broken by {:?} and not found in\n{scene:?}",
+                    wrong.nodes
+                );
+                *found.entry(rule).or_insert(0) += 1;
+            }
+        }
+    }
+    for rule in
+        [Rule::Whole, Rule::Segment, Rule::Count, Rule::Usable, Rule::Required, Rule::Cpus, Rule::Intact]
+    {
+        ensure!(found.contains_key(&rule), "{rule:?} was never broken: {found:?}");
+    }
+    Ok(())
+}
+
+/// Answers that break a rule for sure.
+fn wrong_answers(scene: &Scene, right: &Answer) -> Vec<(Rule, Answer)> {
+    let asked = &scene.job.asked;
+    let racks = scene.cluster.rack_of_nodes();
+    let all = || 0..scene.trays.len() as u32;
+    let last = *right.nodes.last().unwrap_or(&0);
+    // One node, which no rule but the planted one asks for, exchanged for another.
+    let exchanged = |other: u32| {
+        let mut nodes: Vec<u32> = right.nodes.iter().copied().filter(|&node| node != last).collect();
+        nodes.push(other);
+        nodes.sort_unstable();
+        Answer { nodes, ..right.clone() }
+    };
+    let elsewhere = all().find(|&node| {
+        scene.cpus(node) > 0 && racks[node as usize] != racks[last as usize] && !right.nodes.contains(&node)
+    });
+    let unusable = all().find(|&node| scene.cpus(node) == 0 && !right.nodes.contains(&node));
+    let fewer = |count: usize| Answer { nodes: right.nodes[..count].to_vec(), ..right.clone() };
+    let count = right.nodes.len();
+    let in_segments = (1..scene.wanted()).contains(&asked.segment.into());
+
+    let mut wrong = vec![(Rule::Intact, Answer { intact: false, ..right.clone() })];
+    wrong.extend(unusable.map(|node| (Rule::Usable, exchanged(node))));
+    wrong.push((Rule::Count, fewer(scene.wanted() as usize - 1)));
+    if asked.min_cpus > 0 {
+        wrong.push((Rule::Cpus, fewer(0)));
+    }
+    if asked.required.contains(&last) {
+        wrong.extend(elsewhere.map(|node| (Rule::Required, exchanged(node))));
+    }
+    let fits = count as u32 <= scene.cluster.largest() && racks[last as usize].is_some();
+    if !in_segments && fits && count > 1 && rules::shares(scene, right).len() == 1 {
+        wrong.extend(elsewhere.map(|node| (Rule::Whole, exchanged(node))));
+    }
+    if in_segments && asked.segment > 1 && racks[last as usize].is_some() {
+        wrong.extend(elsewhere.map(|node| (Rule::Segment, exchanged(node))));
+    }
+    wrong
 }
 
 /// Our plugin as cargo built it for this test: beside the host program.

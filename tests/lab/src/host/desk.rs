@@ -1,12 +1,14 @@
 #![forbid(unsafe_code)]
 //! Lays questions out in memory as slurmctld does, and reads the answers.
 
+use std::ffi::{CString, c_int};
 use std::time::Instant;
 
 use anyhow::ensure;
 use lab::layout::{NO_VAL, details, eval, job, mc, node, part, resources};
 use lab::protocol::{Answer, Answerer, Question};
 
+use crate::gres::Numbers;
 use crate::slurm::Slurm;
 use crate::words::Words;
 
@@ -31,7 +33,11 @@ pub(crate) struct Desk {
     resource_array: Words,
     cores_per_socket: Words,
     question: Option<Question>,
+    /// Slurm's list of the job's GRES, 0 for none, and what it said of it.
+    job_gres: (c_int, u64),
     usable: Vec<usize>,
+    /// Where each moved node is to be, as Slurm reads it from the node's record.
+    places: Vec<Option<CString>>,
 }
 
 impl Desk {
@@ -52,7 +58,9 @@ impl Desk {
             resource_array: Words::zeroed(nodes),
             cores_per_socket: Words::zeroed(nodes),
             question: None,
+            job_gres: (0, 0),
             usable: Vec::new(),
+            places: vec![None; nodes],
             slurm,
         };
         desk.job.put(job::MAGIC, job::MAGIC_VALUE);
@@ -69,23 +77,45 @@ impl Desk {
     /// Answers a question, and keeps it for [`Desk::time`].
     pub(crate) fn ask(&mut self, question: Question) -> anyhow::Result<Answer> {
         let nodes = self.slurm.node_count();
-        ensure!(question.cpus.len() == nodes, "the question has {} nodes, not {nodes}", question.cpus.len());
-        ensure!(question.weights.len() == nodes, "the question has other than {nodes} weights");
+        let counts =
+            [question.cpus.len(), question.taken.len(), question.gpus_taken.len(), question.weights.len()];
+        ensure!(counts == [nodes; 4], "the question has {counts:?} nodes, not {nodes}");
+        self.put_away();
         self.lay_out_nodes(&question);
         self.lay_out_job(&question);
         self.usable = (0..nodes).filter(|&index| question.cpus[index] > 0).collect();
         self.question = Some(question);
+        if self.job_gres.0 != 0 {
+            return Ok(Answer { rc: self.job_gres.0, nodes: Vec::new(), intact: true });
+        }
         self.reset();
         let rc = self.slurm.evaluate(&self.eval);
         let intact = self.eval.member(eval::AVAIL_CORE) == self.core_array.address()
             && self.eval.member(eval::NODE_MAP) == self.node_map.address()
             && self.usable.iter().all(|&index| {
+                let resources = self.resource_array.get(index);
                 self.core_array.get(index) == self.cores.address_of(index * CORE_WORDS)
-                    && self.resource_array.get(index) == self.resources.address_of(index * RESOURCE_WORDS)
+                    && (resources == 0 || resources == self.resources.address_of(index * RESOURCE_WORDS))
             });
         let nodes =
             if rc == 0 { self.node_map.ones().map(|index| index as u32).collect() } else { Vec::new() };
         Ok(Answer { rc, nodes, intact })
+    }
+
+    /// Puts a node into a block, or out of all; Slurm's return code.
+    pub(crate) fn move_node(&mut self, node: u32, block: Option<String>) -> anyhow::Result<c_int> {
+        let node = node as usize;
+        ensure!(node < self.places.len(), "there is no node {node}");
+        let place = block.map(|block| CString::new(format!("lab:{block}"))).transpose()?;
+        let text = place.as_ref().map_or(0, |text| text.as_ptr().expose_provenance() as u64);
+        self.slurm.put(node, node::TOPOLOGY_STR, text);
+        self.places[node] = place;
+        Ok(self.slurm.move_node(node))
+    }
+
+    /// Builds the plugin's model again; Slurm's return code.
+    pub(crate) fn rebuild(&self) -> anyhow::Result<c_int> {
+        self.slurm.rebuild()
     }
 
     /// Answers the last question again and again; nanoseconds of each time.
@@ -126,21 +156,28 @@ impl Desk {
     fn lay_out_nodes(&self, question: &Question) {
         self.core_array.clear();
         self.resource_array.clear();
+        let sockets = self.slurm.gres.as_ref().map_or(1, |gres| gres.sockets);
         for (index, &cpus) in question.cpus.iter().enumerate() {
-            let most = u64::from(cpus).max(1);
+            let most = match &self.slurm.gres {
+                Some(gres) => u64::from(gres.cores),
+                None => u64::from(cpus + question.taken[index]).max(1),
+            };
             for (member, value) in [
                 (node::BOARDS, 1),
-                (node::TOT_SOCKETS, 1),
-                (node::CORES, most),
+                (node::TOT_SOCKETS, sockets.into()),
+                (node::CORES, most / u64::from(sockets)),
                 (node::TOT_CORES, most),
                 (node::CPUS, most),
                 (node::TPC, 1),
                 (node::THREADS, 1),
                 (node::WEIGHT, u64::from(question.weights[index])),
-                (node::SCHED_WEIGHT, u64::from(question.weights[index])),
+                (node::SCHED_WEIGHT, sched_weight(question.weights[index], 0)),
                 (node::NODE_STATE, if cpus > 0 { node::STATE_IDLE } else { node::STATE_ALLOCATED }),
             ] {
                 self.slurm.put(index, member, value);
+            }
+            if let Some(gres) = &self.slurm.gres {
+                gres.take(index, question.gpus_taken[index]);
             }
         }
         for &index in &question.drained {
@@ -148,8 +185,11 @@ impl Desk {
         }
     }
 
-    fn lay_out_job(&self, question: &Question) {
+    fn lay_out_job(&mut self, question: &Question) {
         let asked = &question.job;
+        let mut numbers = Numbers::new(asked);
+        self.job_gres = self.slurm.gres.as_ref().map_or((0, 0), |gres| gres.job_list(asked, &mut numbers));
+        self.job.put(job::GRES_LIST_REQ, self.job_gres.1);
         let mut flags = 0;
         if asked.spread {
             flags |= job::SPREAD_SEGMENTS;
@@ -165,7 +205,7 @@ impl Desk {
         let required = if asked.required.is_empty() { 0 } else { self.required.address() };
         for (member, value) in [
             (details::CPUS_PER_TASK, u64::from(asked.cpus_per_task)),
-            (details::MIN_CPUS, u64::from(asked.min_cpus)),
+            (details::MIN_CPUS, numbers.min_cpus()),
             (details::MIN_NODES, u64::from(asked.min_nodes)),
             (details::MAX_NODES, u64::from(asked.max_nodes)),
             (details::NTASKS_PER_NODE, u64::from(asked.ntasks_per_node)),
@@ -184,14 +224,17 @@ impl Desk {
     /// Puts back everything that an evaluation may change.
     fn reset(&self) {
         let Some(question) = &self.question else { return };
+        self.put_away_resources();
         self.node_map.clear_bits();
+        let sockets = self.slurm.gres.as_ref().map_or(1, |gres| gres.sockets);
         for &index in &self.usable {
-            let cpus = u64::from(question.cpus[index]);
-            self.node_map.set_bit(index);
+            let (cpus, taken) = (u64::from(question.cpus[index]), u64::from(question.taken[index]));
             let cores = index * CORE_WORDS;
             self.cores.set(cores, lab::layout::BITMAP_MAGIC);
-            self.cores.set(cores + 1, cpus);
-            self.cores.set(cores + 2, u64::MAX >> (64 - cpus.clamp(1, 64)));
+            self.cores.set(cores + 1, cpus + taken);
+            // Other jobs have the first cores.
+            let free = (u64::MAX >> (64 - cpus.clamp(1, 64))) << taken;
+            self.cores.set(cores + 2, free);
             self.core_array.set(index, self.cores.address_of(cores));
             let place = index * RESOURCE_WORDS;
             self.cores_per_socket.set(index, cpus);
@@ -200,19 +243,74 @@ impl Desk {
                 (resources::AVAIL_RES_PROD, cpus),
                 (resources::AVAIL_CORES_PER_SOCK, self.cores_per_socket.address_of(index)),
                 (resources::MAX_CPUS, cpus),
-                (resources::SOCK_CNT, 1),
+                (resources::MIN_CPUS, 1),
+                (resources::SOCK_CNT, sockets.into()),
+                (resources::SOCK_GRES_LIST, 0),
                 (resources::TPC, 1),
             ] {
                 self.resources.put_at(place, member, value);
             }
-            self.resource_array.set(index, self.resources.address_of(place));
+            if self.add_gpus(question, index) {
+                self.node_map.set_bit(index);
+                self.resource_array.set(index, self.resources.address_of(place));
+            }
         }
+        self.reset_evaluation(question);
+    }
+
+    /// Adds what the node's GPUs and sockets can give to the job; false when its GPUs are not enough.
+    fn add_gpus(&self, question: &Question, index: usize) -> bool {
+        let Some(gres) = &self.slurm.gres else { return true };
+        let free = self.cores.get(index * CORE_WORDS + 2);
+        let per_socket = gres.cores / gres.sockets;
+        let of_socket = |socket: u16| free >> (socket * per_socket) & (u64::MAX >> (64 - per_socket));
+        let counts: Vec<u16> =
+            (0..gres.sockets).map(|socket| of_socket(socket).count_ones() as u16).collect();
+        let place = index * RESOURCE_WORDS;
+        if self.job_gres.1 != 0 {
+            let cores = self.cores.address_of(index * CORE_WORDS);
+            let Some(on_node) = gres.on_node(index, &question.job, self.job_gres.1, cores) else {
+                return false;
+            };
+            let product = u64::from(question.cpus[index]) * u64::from(on_node.gpus);
+            self.resources.put_at(place, resources::SOCK_GRES_LIST, on_node.sock_list);
+            self.resources.put_at(place, resources::AVAIL_GPUS, on_node.gpus.into());
+            self.resources.put_at(place, resources::AVAIL_RES_PROD, product);
+            let weight = sched_weight(question.weights[index], on_node.near);
+            self.slurm.put(index, node::SCHED_WEIGHT, weight);
+        }
+        self.resources.put_at(place, resources::AVAIL_CORES_PER_SOCK, gres.numbers(&counts));
+        true
+    }
+
+    /// Gives back to Slurm what the last evaluation had of it.
+    fn put_away_resources(&self) {
+        let Some(gres) = &self.slurm.gres else { return };
+        for &index in &self.usable {
+            if self.resource_array.get(index) == 0 {
+                continue;
+            }
+            self.resource_array.set(index, 0);
+            let place = index * RESOURCE_WORDS;
+            gres.free(self.resources.member_at(place, resources::AVAIL_CORES_PER_SOCK));
+            gres.free_list(self.resources.member_at(place, resources::SOCK_GRES_LIST));
+        }
+    }
+
+    /// Gives back to Slurm what the last question had of it.
+    fn put_away(&mut self) {
+        self.put_away_resources();
+        if let Some(gres) = &self.slurm.gres {
+            gres.free_list(std::mem::take(&mut self.job_gres).1);
+        }
+    }
+
+    fn reset_evaluation(&self, question: &Question) {
         let asked = &question.job;
-        let context = (104, 8);
-        let before = self.eval.member(context);
+        let before = self.eval.member(eval::TCTX);
         self.eval.clear();
         for (member, value) in [
-            (context, before),
+            (eval::TCTX, before),
             (eval::AVAIL_CORE, self.core_array.address()),
             (eval::AVAIL_RES_ARRAY, self.resource_array.address()),
             (eval::CR_TYPE, eval::CR_CORE),
@@ -226,4 +324,9 @@ impl Desk {
             self.eval.put(member, value);
         }
     }
+}
+
+/// The scheduling weight as slurmctld makes it: nodes with more GPUs near their free cores are lighter.
+fn sched_weight(weight: u32, near_gpus: u16) -> u64 {
+    u64::from(weight) << 8 | (0xff - u64::from(near_gpus))
 }

@@ -1,9 +1,11 @@
 //! The lab's host: a process that Slurm's libraries and plugins take for slurmctld.
 //!
-//! Run by the tree's own dynamic loader. Arguments: folder of Slurm's plugins, configuration file, log level. Requests
-//! come on stdin, replies go to stdout, Slurm's log to stderr. Unsafe code is in `slurm` and `symbols` only.
+//! Run by the tree's own dynamic loader. Arguments: folder of Slurm's plugins, configuration file, log level, GPUs of each
+//! node. Requests come on stdin, replies go to stdout, Slurm's log to stderr. Unsafe code is in `slurm`, `gres` and
+//! `symbols` only.
 
 mod desk;
+mod gres;
 mod slurm;
 mod symbols;
 mod words;
@@ -31,17 +33,20 @@ fn main() -> ExitCode {
 
 fn serve() -> anyhow::Result<()> {
     let mut arguments = std::env::args_os().skip(1);
-    let mut next = || arguments.next().context("usage: lab-host PLUGIN_FOLDER SLURM_CONF LOG_LEVEL");
+    let mut next = || arguments.next().context("usage: lab-host PLUGIN_FOLDER SLURM_CONF LOG_LEVEL GPUS");
     let (folder, configuration) = (PathBuf::from(next()?), PathBuf::from(next()?));
     let level = next()?.to_str().and_then(|text| text.parse().ok()).context("no log level")?;
+    let gpus = next()?.to_str().and_then(|text| text.parse().ok()).context("no number of GPUs")?;
     lab::layout::check(&folder.join("libslurmfull.so"))?;
-    let slurm = Slurm::start(&folder, &configuration, level)?;
+    let slurm = Slurm::start(&folder, &configuration, level, gpus)?;
     say(&Reply::Ready { build_ns: u64::try_from(slurm.build_time.as_nanos())? })?;
 
     let mut desk = Desk::new(slurm);
     for line in std::io::stdin().lock().lines() {
         let reply = match serde_json::from_str(&line?)? {
             Request::Ask(question) => Reply::Answer(desk.ask(question)?),
+            Request::Move { node, block } => Reply::Changed(desk.move_node(node, block)?),
+            Request::Rebuild => Reply::Changed(desk.rebuild()?),
             Request::Time { answerer, repetitions } => Reply::Times(desk.time(answerer, repetitions)?),
         };
         say(&reply)?;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use lab::layout::{Member, node};
 
+use crate::gres::Gres;
 use crate::words::Words;
 
 /// `log_options_t`.
@@ -25,20 +26,32 @@ struct LogOptions {
     logfile_format: c_int,
 }
 
+/// `IS_SLURMCTLD`: what a process is for `running_in_slurmctld()`.
+const IS_SLURMCTLD: u32 = 1 << 3;
+
 type Evaluator = unsafe extern "C" fn(*mut c_void) -> c_int;
 
 /// A running Slurm with a node table and a topology.
 pub(crate) struct Slurm {
     evaluate: Evaluator,
     evaluate_flat: Evaluator,
+    add_rm_node: Evaluator,
+    library: *mut c_void,
     nodes: Vec<*mut u8>,
+    /// GPUs, where nodes have them.
+    pub(crate) gres: Option<Gres>,
     /// How long the plugin took for its model.
     pub(crate) build_time: Duration,
 }
 
 impl Slurm {
     /// Starts Slurm's common code as slurmctld does.
-    pub(crate) fn start(folder: &Path, configuration: &Path, log_level: c_int) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        folder: &Path,
+        configuration: &Path,
+        log_level: c_int,
+        gpus: u16,
+    ) -> anyhow::Result<Self> {
         let library = open(&folder.join("libslurmfull.so"), libc::RTLD_LAZY | libc::RTLD_GLOBAL)?;
         let options = LogOptions {
             stderr_level: log_level,
@@ -62,12 +75,23 @@ impl Slurm {
         // SAFETY: a C string; called once, before anything else reads the configuration.
         ensure!(unsafe { conf_init(file.as_ptr()) } == 0, "Slurm does not accept its configuration");
 
+        if gpus > 0 {
+            // Before the node table: it takes only the GRES that Slurm knows.
+            ensure!(call_int(library, c"gres_init")? == 0, "Slurm cannot start its GRES code");
+        }
         call(library, c"init_node_conf")?;
         type BuildNodes = unsafe extern "C" fn(bool, c_int) -> c_int;
         // SAFETY: the type of build_all_nodeline_info.
         let build: BuildNodes = unsafe { std::mem::transmute(symbol(library, c"build_all_nodeline_info")?) };
+        // Only slurmctld and slurmd keep the nodes' GRES.
+        let daemon = symbol(library, c"slurm_daemon")?.cast::<u32>();
+        // SAFETY: the library's variable; there is one thread.
+        unsafe { daemon.write(IS_SLURMCTLD) };
         // SAFETY: the configuration is read and the node table empty.
-        ensure!(unsafe { build(false, 0) } == 0, "Slurm cannot build the node table");
+        let built = unsafe { build(false, 0) };
+        // SAFETY: as above. Later code would look for the whole of slurmctld.
+        unsafe { daemon.write(0) };
+        ensure!(built == 0, "Slurm cannot build the node table");
         call(library, c"rehash_node")?;
         ensure!(call_int(library, c"topology_g_init")? == 0, "no topology plugin was loaded");
         let begin = Instant::now();
@@ -75,7 +99,15 @@ impl Slurm {
         let build_time = begin.elapsed();
 
         let flat = open(&folder.join("topology_flat.so"), libc::RTLD_LAZY | libc::RTLD_LOCAL)?;
+        let nodes = node_table()?;
+        let gres = (gpus > 0).then(|| Gres::start(library, folder, &nodes, gpus)).transpose()?;
         Ok(Self {
+            library,
+            gres,
+            // SAFETY: the type of topology_g_add_rm_node.
+            add_rm_node: unsafe {
+                std::mem::transmute::<*mut c_void, Evaluator>(symbol(library, c"topology_g_add_rm_node")?)
+            },
             // SAFETY: the type of topology_g_eval_nodes.
             evaluate: unsafe {
                 std::mem::transmute::<*mut c_void, Evaluator>(symbol(library, c"topology_g_eval_nodes")?)
@@ -84,7 +116,7 @@ impl Slurm {
             evaluate_flat: unsafe {
                 std::mem::transmute::<*mut c_void, Evaluator>(symbol(flat, c"topology_p_eval_nodes")?)
             },
-            nodes: node_table()?,
+            nodes,
             build_time,
         })
     }
@@ -99,6 +131,19 @@ impl Slurm {
         let bytes = value.to_le_bytes();
         // SAFETY: the record is live, of the known layout (its magic was checked), and used by this thread alone.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, size) };
+    }
+
+    /// Puts a node where its `topology_str` says, as an update of the node does.
+    pub(crate) fn move_node(&self, index: usize) -> c_int {
+        // SAFETY: a live node record.
+        unsafe { (self.add_rm_node)(self.nodes[index].cast()) }
+    }
+
+    /// Destroys the plugin's model and builds it again.
+    pub(crate) fn rebuild(&self) -> anyhow::Result<c_int> {
+        let destroyed = call_int(self.library, c"topology_g_destroy_config")?;
+        let built = call_int(self.library, c"topology_g_build_config")?;
+        Ok(if destroyed == 0 { built } else { destroyed })
     }
 
     /// Slurm's `topology_g_eval_nodes`.
@@ -137,7 +182,7 @@ fn node_table() -> anyhow::Result<Vec<*mut u8>> {
     Ok(nodes)
 }
 
-fn open(file: &Path, flags: c_int) -> anyhow::Result<*mut c_void> {
+pub(crate) fn open(file: &Path, flags: c_int) -> anyhow::Result<*mut c_void> {
     let path = CString::new(file.as_os_str().as_bytes())?;
     // SAFETY: a C string; the constructors of Slurm's libraries ask for nothing.
     let handle = unsafe { libc::dlopen(path.as_ptr(), flags) };
@@ -151,7 +196,7 @@ fn open(file: &Path, flags: c_int) -> anyhow::Result<*mut c_void> {
     Ok(handle)
 }
 
-fn symbol(library: *mut c_void, name: &CStr) -> anyhow::Result<*mut c_void> {
+pub(crate) fn symbol(library: *mut c_void, name: &CStr) -> anyhow::Result<*mut c_void> {
     // SAFETY: an open library and a C string.
     let address = unsafe { libc::dlsym(library, name.as_ptr()) };
     (!address.is_null()).then_some(address).with_context(|| format!("no {}", name.to_string_lossy()))
@@ -168,7 +213,7 @@ fn call(library: *mut c_void, name: &CStr) -> anyhow::Result<()> {
 }
 
 /// Calls a function that takes nothing and gives a return code.
-fn call_int(library: *mut c_void, name: &CStr) -> anyhow::Result<c_int> {
+pub(crate) fn call_int(library: *mut c_void, name: &CStr) -> anyhow::Result<c_int> {
     let address = symbol(library, name)?;
     // SAFETY: the callers name functions of this type.
     let function = unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> c_int>(address) };

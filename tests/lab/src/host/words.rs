@@ -72,9 +72,14 @@ impl Words {
         cell.set(cell.get() & !mask | value << shift & mask);
     }
 
-    pub(crate) fn member(&self, (offset, size): Member) -> u64 {
+    pub(crate) fn member(&self, member: Member) -> u64 {
+        self.member_at(0, member)
+    }
+
+    /// Reads a member of the record that begins at a word.
+    pub(crate) fn member_at(&self, word: usize, (offset, size): Member) -> u64 {
         let mask = if size == 8 { u64::MAX } else { (1 << (8 * size)) - 1 };
-        self.get(offset / 8) >> (offset % 8 * 8) & mask
+        self.get(word + offset / 8) >> (offset % 8 * 8) & mask
     }
 
     pub(crate) fn clear(&self) {
