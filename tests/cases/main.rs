@@ -24,6 +24,7 @@ mod plugin_file;
 mod policy;
 mod power;
 mod restarts;
+mod tiers;
 mod topology;
 
 use harness::{Case, Shared};
@@ -51,6 +52,7 @@ const CASES: &[&[Case]] = &[
     imex_systemd::CASES,
     restarts::CASES,
     topology::CASES,
+    tiers::CASES,
 ];
 
 fn main() -> ExitCode {

@@ -11,7 +11,7 @@ use tests::cluster::{BlockLine, Captured, Target};
 use tests::fault::{Fault, FaultKind};
 use tests::{Cluster, wait_for};
 
-const SMALL: Setup = Setup::PLAIN_SMALL;
+pub(crate) const SMALL: Setup = Setup::PLAIN_SMALL;
 /// The same with our plugin, whose choice `why` explains.
 const SMALL_OURS: Setup = Setup { stock: false, ..Setup::PLAIN_SMALL };
 
@@ -30,20 +30,20 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "topology::what_check_calls_fatal_slurm_refuses", body: Body::On(SMALL, fatal_is_fatal) },
 ];
 
-const SOON: Duration = Duration::from_secs(30);
-const FILE: &str = "/etc/slurm/topology.yaml";
-const READINGS: &str = "/run/readings.json";
-const NVML: &str = "/run/nvlink-sim/nvml.json";
-const R01: &str = "nvl-3c9b1e52-32766";
-const R02: &str = "nvl-a45f0d97-32766";
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const FILE: &str = "/etc/slurm/topology.yaml";
+pub(crate) const READINGS: &str = "/run/readings.json";
+pub(crate) const NVML: &str = "/run/nvlink-sim/nvml.json";
+pub(crate) const R01: &str = "nvl-3c9b1e52-32766";
+pub(crate) const R02: &str = "nvl-a45f0d97-32766";
 
 /// Runs topology-gen on the controller.
-fn topology_gen(cluster: &Cluster, args: &[&str]) -> anyhow::Result<Captured> {
+pub(crate) fn topology_gen(cluster: &Cluster, args: &[&str]) -> anyhow::Result<Captured> {
     cluster.capture(&Target::controller(), &[&["topology-gen"], args].concat())
 }
 
 /// Puts what the trays say now where `--readings` finds it; trays in `silent` say nothing.
-fn collect(cluster: &Cluster, silent: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn collect(cluster: &Cluster, silent: &[&str]) -> anyhow::Result<()> {
     let mut readings = serde_json::Map::new();
     for node in cluster.nodes() {
         let reading = if silent.contains(&node.as_str()) {
@@ -59,7 +59,7 @@ fn collect(cluster: &Cluster, silent: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Tells Slurm what a tray says of itself now.
-fn register(cluster: &Cluster, node: &str) -> anyhow::Result<()> {
+pub(crate) fn register(cluster: &Cluster, node: &str) -> anyhow::Result<()> {
     let extra = cluster.tray(node, &["topology-gen", "probe", "--extra"])?;
     let extra = format!("extra={}", extra.trim());
     cluster.ctl(&["scontrol", "update", &format!("nodename={node}"), &extra]).map(drop)
@@ -77,7 +77,7 @@ fn applied(cluster: &Cluster, more: &[&str]) -> anyhow::Result<Captured> {
 }
 
 /// The blocks as `name=nodes`, in Slurm's order.
-fn blocks(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
+pub(crate) fn blocks(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
     let line = |block: BlockLine| {
         let nodes: Vec<&str> = block.nodes.iter().map(|node| node.trim_start_matches('r')).collect();
         format!("{}={}", block.name, nodes.join(","))
@@ -85,11 +85,14 @@ fn blocks(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
     Ok(cluster.blocks()?.into_iter().map(line).collect())
 }
 
-const RACK_1: &str = "nvl-3c9b1e52-32766=01n01,01n02,01n03,01n04";
-const RACK_2: &str = "nvl-a45f0d97-32766=02n01,02n02,02n03,02n04";
+pub(crate) const RACK_1: &str = "nvl-3c9b1e52-32766=01n01,01n02,01n03,01n04";
+pub(crate) const RACK_2: &str = "nvl-a45f0d97-32766=02n01,02n02,02n03,02n04";
 
 /// Runs a case, then brings the cluster back to what it was, also after a failure.
-fn with_return(cluster: &Cluster, case: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(crate) fn with_return(
+    cluster: &Cluster,
+    case: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let settings: Vec<(String, String)> = cluster
         .nodes()
         .into_iter()
@@ -114,18 +117,18 @@ fn with_return(cluster: &Cluster, case: impl FnOnce() -> anyhow::Result<()>) -> 
 }
 
 /// Starts a job that stays, and waits until it runs.
-fn hold(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
+pub(crate) fn hold(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
     let id = start(cluster, options)?;
     cluster.wait_running(id, SOON)?;
     Ok(id)
 }
 
-fn start(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
+pub(crate) fn start(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
     cluster.submit(&[&["--output=/dev/null", "--exclusive"], options].concat(), "sleep 1000")
 }
 
 /// Starts a job, gives its nodes, and ends it.
-fn nodes_of(cluster: &Cluster, options: &[&str]) -> anyhow::Result<Vec<String>> {
+pub(crate) fn nodes_of(cluster: &Cluster, options: &[&str]) -> anyhow::Result<Vec<String>> {
     let id = hold(cluster, options)?;
     let nodes = cluster.job(id)?.nodes.iter().map(ToString::to_string).collect();
     cluster.ctl(&["scancel", &id.to_string()])?;
@@ -134,7 +137,7 @@ fn nodes_of(cluster: &Cluster, options: &[&str]) -> anyhow::Result<Vec<String>> 
 }
 
 /// The job was looked at and waits.
-fn waits(cluster: &Cluster, options: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn waits(cluster: &Cluster, options: &[&str]) -> anyhow::Result<()> {
     let id = start(cluster, options)?;
     wait_for(&format!("{options:?} is looked at"), SOON, || {
         let job = cluster.job(id)?;
@@ -146,7 +149,7 @@ fn waits(cluster: &Cluster, options: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn still_runs(cluster: &Cluster, id: JobId) -> anyhow::Result<()> {
+pub(crate) fn still_runs(cluster: &Cluster, id: JobId) -> anyhow::Result<()> {
     let job = cluster.job(id)?;
     ensure!(job.state == "RUNNING" && job.restarts == 0, "job {id} does not run on: {job:?}");
     Ok(())

@@ -90,8 +90,6 @@ pub struct Plan {
     pub unplaced: Vec<NodeName>,
     /// What differs from the previous file, in words.
     pub changes: Vec<String>,
-    /// Whether the aggregated sizes are those of the previous file, since nobody has said what they should be.
-    pub(crate) levels_kept: bool,
 }
 
 impl Plan {
@@ -115,8 +113,9 @@ pub struct Wishes<'a> {
     pub map: Option<&'a SiteMap>,
 }
 
-/// Plans the blocks. Without a base size the base is the tray count of the largest NVLink partition, or the larger base of the
-/// previous file, never that of a smaller partition: a base below would silently give up the locality of jobs between the two.
+/// Plans the blocks. Without a base size the base is the tray count of the largest NVLink partition, less the few that the
+/// previous file has to spare, never that of a smaller partition: a base below would silently give up the locality of jobs
+/// between the two.
 ///
 /// # Errors
 /// [`PlanError`].
@@ -145,7 +144,7 @@ pub fn plan(trays: &Trays, previous: Option<&BlockTopology>, wishes: Wishes<'_>)
     {
         changes.push(format!("base size was {before}, now {base}"));
     }
-    Ok(Plan { sizes, blocks, unplaced, changes, levels_kept: levels.is_none() })
+    Ok(Plan { sizes, blocks, unplaced, changes })
 }
 
 /// Partitions without a block, in natural order of their first nodes.

@@ -35,8 +35,8 @@ pub(super) struct PlanArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Plan")]
 struct PolicyArgs {
-    /// Base block size, or -N for N trays to spare in the largest NVLink partition; without it all of its trays, or a larger
-    /// base size of the previous file
+    /// Base block size, or -N for N trays to spare in the largest NVLink partition; without it as many to spare as in the
+    /// previous file, else none
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     base_size: Option<BaseSize>,
     /// A service tier: topology NAME over the same blocks with another base size, N or -N; none takes it out. Tiers of the

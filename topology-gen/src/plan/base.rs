@@ -116,9 +116,8 @@ fn largest(blocks: &[PlannedBlock]) -> u32 {
     u32::try_from(trays).unwrap_or(u32::MAX)
 }
 
-/// The base size asked for, else that of the largest partition. A base of the previous file that is larger stays, with its
-/// aggregated sizes: a tray that is away for a while must not change what users were promised. `levels` are the aggregated
-/// sizes as multiples of the base; without them those of the previous file stay with their base.
+/// The base size asked for, else one with as many trays to spare in the largest partition as in the previous file, else all of
+/// its trays. `levels` are the aggregated sizes as multiples of the base; without them those of the previous file stay.
 pub(super) fn block_sizes(
     blocks: &[PlannedBlock],
     previous: Option<&BlockTopology>,
@@ -132,11 +131,25 @@ pub(super) fn block_sizes(
     {
         return Err(PlanError::BaseTooLarge { base, largest });
     }
-    let base = wish.unwrap_or(largest.max(before.map_or(0, BlockSizes::base)));
-    match before.filter(|sizes| sizes.base() == base && levels.is_none()) {
-        Some(sizes) => Ok(sizes.clone()),
-        None => multiples(base, levels.unwrap_or_default()),
-    }
+    let kept = || previous.and_then(|previous| spared(previous, largest));
+    let base = wish.or_else(kept).unwrap_or(largest);
+    let before = before.map(ratios).unwrap_or_default();
+    multiples(base, levels.unwrap_or(&before))
+}
+
+/// The sizes as multiples of the base.
+fn ratios(sizes: &BlockSizes) -> Vec<u32> {
+    sizes.as_slice().iter().map(|size| size / sizes.base()).collect()
+}
+
+/// The base size with as many trays to spare as the file has. Half a rack to spare is no policy: it is what is left of a rack
+/// that was small once, or of a tool that took the smallest one.
+fn spared(file: &BlockTopology, largest: u32) -> Option<u32> {
+    let before = file.blocks.iter().map(|block| block.nodes.len()).max().unwrap_or(0);
+    let before = u32::try_from(before).unwrap_or(u32::MAX);
+    // A file without sizes says nothing about a policy.
+    let base = file.sizes.as_ref().map(BlockSizes::base).filter(|base| base.saturating_mul(2) > before)?;
+    Some(largest.saturating_sub(before.saturating_sub(base)).max(1))
 }
 
 /// The base and its multiples, as far as Slurm can hold them.
@@ -162,15 +175,14 @@ pub fn tiers(
     ours: &str,
     wishes: &[TierWish],
 ) -> Result<Vec<Tier>, PlanError> {
-    let levels: Vec<u32> = plan.sizes.as_slice().iter().map(|size| size / plan.sizes.base()).collect();
+    let levels = ratios(&plan.sizes);
     let largest = largest(&plan.blocks);
     let mut tiers = Vec::new();
     for (name, block) in tiers_of(previous, ours) {
         if !wishes.iter().any(|wish| wish.name == name) {
-            let base = block.base_size().unwrap_or(largest);
-            let kept = block.sizes.clone().filter(|_| plan.levels_kept);
-            let sizes = kept.map_or_else(|| multiples(base, &levels), Ok)?;
-            tiers.push(Tier { name: name.to_owned(), sizes });
+            let as_it_was = || block.base_size().unwrap_or(largest).min(largest);
+            let base = spared(block, largest).unwrap_or_else(as_it_was);
+            tiers.push(Tier { name: name.to_owned(), sizes: multiples(base, &levels)? });
         }
     }
     for wish in wishes {

@@ -58,18 +58,34 @@ fn the_base_size_can_be_set_below_the_largest_partition_and_not_above() {
 }
 
 #[test]
-fn a_tray_that_leaves_does_not_lower_the_base_size() {
+fn the_base_size_follows_the_largest_partition_and_keeps_its_spares() {
     let sizes = |sizes: &[u32]| Some(BlockSizes::new(sizes.to_vec()).unwrap());
-    let before = BlockTopology { sizes: sizes(&[4, 8]), ..file(&[("nvl-aaaaaaaa-32766", "n[1-4]")]) };
-    let trays = trays(&[rack("n[1-3]", RACK_A)]);
-    let base =
-        |base: Option<u32>| plan(&trays, Some(&before), base.map_or(Wishes::default(), of)).unwrap().sizes;
-    assert_eq!(base(None).as_slice(), [4, 8]);
-    assert_eq!(base(Some(4)).as_slice(), [4, 8]);
-    assert_eq!(base(Some(3)).as_slice(), [3]);
-    assert_eq!(plan(&trays, Some(&before), of(5)), Err(PlanError::BaseTooLarge { base: 5, largest: 3 }));
-    let small = BlockTopology { sizes: sizes(&[2, 4]), ..before.clone() };
-    assert_eq!(plan(&trays, Some(&small), Wishes::default()).unwrap().sizes.as_slice(), [3]);
+    let name = "nvl-aaaaaaaa-32766";
+    let before = |list: &[u32]| BlockTopology { sizes: sizes(list), ..file(&[(name, "n[1-4]")]) };
+    let now = |before: &BlockTopology, nodes: &str, base: Option<u32>| {
+        let trays = trays(&[rack(nodes, RACK_A)]);
+        let sizes = plan(&trays, Some(before), base.map_or(Wishes::default(), of)).map(|plan| plan.sizes);
+        sizes.map(|sizes| sizes.as_slice().to_vec())
+    };
+    // All of its trays, and the multiples with them.
+    assert_eq!(now(&before(&[4, 8]), "n[1-4]", None), Ok(vec![4, 8]));
+    assert_eq!(now(&before(&[4, 8]), "n[1-5]", None), Ok(vec![5, 10]));
+    assert_eq!(now(&before(&[4, 8]), "n[1-3]", None), Ok(vec![3, 6]), "no partition could hold a job of 4");
+    // One to spare stays one to spare.
+    assert_eq!(now(&before(&[3]), "n[1-4]", None), Ok(vec![3]));
+    assert_eq!(now(&before(&[3]), "n[1-5]", None), Ok(vec![4]));
+    // Half of them is no policy.
+    assert_eq!(now(&before(&[2, 4]), "n[1-4]", None), Ok(vec![4, 8]));
+    // What is asked for counts, as far as it can be.
+    assert_eq!(now(&before(&[4, 8]), "n[1-3]", Some(4)), Ok(vec![4, 8]));
+    assert_eq!(now(&before(&[4, 8]), "n[1-3]", Some(2)), Ok(vec![2, 4]));
+    assert_eq!(
+        now(&before(&[4, 8]), "n[1-3]", Some(5)),
+        Err(PlanError::BaseTooLarge { base: 5, largest: 3 })
+    );
+    // A tray that is only silent is still there.
+    let quiet = plan(&trays(&[rack("n[1-3]", RACK_A), silent("n4")]), Some(&before(&[4])), Wishes::default());
+    assert_eq!(quiet.unwrap().sizes.as_slice(), [4]);
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn help_of_generate() {
     
     Plan:
           --base-size <N>
-              Base block size, or -N for N trays to spare in the largest NVLink partition; without it all of its trays, or a larger base size of the previous file
+              Base block size, or -N for N trays to spare in the largest NVLink partition; without it as many to spare as in the previous file, else none
     
           --tier <NAME=SIZE>
               A service tier: topology NAME over the same blocks with another base size, N or -N; none takes it out. Tiers of the previous file stay

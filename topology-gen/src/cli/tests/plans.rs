@@ -60,7 +60,7 @@ fn tiers_lie_over_the_same_blocks_and_follow_them() {
     topology-gen: change: node n4 moves from nvl-aaaaaaaa-32766 to nvl-bbbbbbbb-32766
     topology-gen: change: base size was 4, now 5
     topology-gen: jobs and segments up to 5 trays stay in one NVLink partition
-    topology-gen: topology spare: up to 3 trays
+    topology-gen: topology spare: up to 4 trays
     topology-gen: today 1 tray can run no job: n4
     topology-gen: in topology nvlink (base size 5) Slurm's own topology/block lets jobs of these sizes wait for them: 5
     topology-gen: wrote DIR/topology.yaml
@@ -69,7 +69,7 @@ fn tiers_lie_over_the_same_blocks_and_follow_them() {
     insta::assert_snapshot!(site.get("topology.yaml"), @r#"
     # topology.yaml for Slurm, written by slurm-nvlink's topology-gen
     # jobs and segments up to 5 trays stay in one NVLink partition
-    # topology spare: up to 3 trays
+    # topology spare: up to 4 trays
     ---
     - topology: nvlink
       cluster_default: true
@@ -83,7 +83,7 @@ fn tiers_lie_over_the_same_blocks_and_follow_them() {
     - topology: spare
       cluster_default: false
       block:
-        block_sizes: [3]
+        block_sizes: [4]
         blocks:
           - block: nvl-aaaaaaaa-32766
             nodes: "n[1-3]"
@@ -96,7 +96,7 @@ fn tiers_lie_over_the_same_blocks_and_follow_them() {
     # Slurm partitions for topology.yaml, written by slurm-nvlink's topology-gen
     # nvlink: jobs and segments up to 5 nodes stay in one NVLink partition
     PartitionName=nvlink Topology=nvlink Nodes=n[1-8] QOS=nvlink
-    # spare: jobs and segments up to 3 nodes stay in one NVLink partition
+    # spare: jobs and segments up to 4 nodes stay in one NVLink partition
     PartitionName=spare Topology=spare Nodes=n[1-8] QOS=spare
     # one Slurm partition for each NVLink partition
     PartitionName=nvl-aaaaaaaa-32766 Topology=nvlink Nodes=n[1-3]
@@ -107,7 +107,7 @@ fn tiers_lie_over_the_same_blocks_and_follow_them() {
     sacctmgr -i add qos nvlink || true
     sacctmgr -i modify qos nvlink set MaxTRESPerJob=node=5 Flags=DenyOnLimit
     sacctmgr -i add qos spare || true
-    sacctmgr -i modify qos spare set MaxTRESPerJob=node=3 Flags=DenyOnLimit
+    sacctmgr -i modify qos spare set MaxTRESPerJob=node=4 Flags=DenyOnLimit
     "#);
 }
 
