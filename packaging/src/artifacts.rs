@@ -31,6 +31,7 @@ const ARTIFACTS: &[(&str, &str)] = &[
     ("nvidia-imex", "nvidia-imex"),
     ("nvidia-imex-ctl", "nvidia-imex-ctl"),
     ("libnvidia_ml.so", "libnvidia-ml.so.1"),
+    ("sim-hook", "sim-hook"),
 ];
 
 const LIMIT: Duration = Duration::from_secs(20 * 60);

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lab::cli::{BenchCommand, LabCommand};
 use tests::cli::ClusterCommand;
+use tests::soak;
 
 use crate::workspace::Workspace;
 use crate::{artifacts, cross, demo, fuzz, install, memcheck, setup, test};
@@ -35,6 +36,9 @@ enum Command {
     /// Measure.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Play jobs with faults on a test cluster, and see that no rule of the IMEX manager is broken.
+    #[command(subcommand)]
+    Soak(SoakCommand),
     /// Build the release artifacts and put them into target/stage.
     Build,
     /// Build the plugin, put it where Slurm loads it from, in one step that cannot leave a part of a file, and confirm the
@@ -58,6 +62,12 @@ enum Command {
     },
     /// Install what the machine lacks for building and testing (by apt, as root).
     Setup,
+}
+
+#[derive(Subcommand)]
+enum SoakCommand {
+    /// The table of faults and outcomes, and random jobs with random faults.
+    Imex(soak::Options),
 }
 
 /// Parses the command line and runs the command: exit code 0 on success, 1 when something was found wrong or failed.
@@ -88,6 +98,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(command) => {
             let program = lab::cli::build(workspace.cargo(), workspace.target())?;
             return command.run(&program, workspace.target());
+        }
+        Command::Soak(SoakCommand::Imex(options)) => {
+            setup::ensure()?;
+            artifacts::build(&workspace)?;
+            return options.run();
         }
         Command::Build => {
             setup::ensure()?;

@@ -7,7 +7,6 @@
 mod boot;
 mod command_line;
 mod confirmation;
-mod domain;
 mod drained;
 mod faults;
 mod harness;
@@ -30,6 +29,7 @@ mod topology;
 use harness::{Case, Shared};
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
+use tests::domain;
 
 /// All cases. Those that share a setup stand together, so that its cluster is started once.
 const CASES: &[&[Case]] = &[

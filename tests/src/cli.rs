@@ -27,6 +27,8 @@ pub enum ClusterCommand {
     Fault(FaultArguments),
     /// Kill the Slurm daemon of a node, and start it again
     Restart(Restart),
+    /// Kill everything on a tray at once and boot it anew, with another boot id
+    Reboot(Reboot),
     /// Show the logs of a node
     Logs(Logs),
     /// Show the running clusters
@@ -132,6 +134,15 @@ pub struct Restart {
     kill: bool,
 }
 
+/// Arguments of `reboot`.
+#[derive(Debug, Args)]
+pub struct Reboot {
+    #[command(flatten)]
+    cluster: Named,
+    /// Node name
+    node: String,
+}
+
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub struct Logs {
@@ -170,6 +181,11 @@ impl ClusterCommand {
             Self::Tray(tray) => return inside(&tray.cluster.name, &tray.node, false, &tray.argv),
             Self::Fault(fault) => fault.run()?,
             Self::Restart(restart) => restart.run()?,
+            Self::Reboot(Reboot { cluster: Named { name }, node }) => {
+                let cluster = Cluster::attach(&name)?;
+                cluster.switch_off(&node)?;
+                cluster.switch_on(&node)?;
+            }
             Self::Logs(logs) => logs.run()?,
             Self::List => list()?,
             Self::Down(Named { name }) => {

@@ -37,6 +37,16 @@ pub enum Request {
         /// Signal number.
         signal: i32,
     },
+    /// Kill everything on a node.
+    SwitchOff {
+        /// Node name.
+        node: String,
+    },
+    /// Boot a node that is switched off.
+    SwitchOn {
+        /// Node name.
+        node: String,
+    },
     /// Let a fault act on a node.
     Fault {
         /// Node name.

@@ -22,6 +22,8 @@ pub enum FaultKind {
     ImexRefuse,
     /// the IMEX daemon needs --ms to start (default 5000)
     ImexSlowStart,
+    /// the IMEX daemon needs --ms to end (default 2000)
+    ImexSlowStop,
     /// the IMEX daemon does not react to SIGTERM
     ImexIgnoreSigterm,
     /// nvidia-imex-ctl never returns
@@ -115,7 +117,7 @@ fn show_another_clique(gpu: &mut nvml::Gpu) {
 }
 
 /// How the simulated IMEX daemon and its control tool behave under these faults; of several that contradict each
-/// other the latest counts.
+/// other the latest counts, and a slow end goes with any of them.
 pub fn imex_settings(faults: &[Fault]) -> imex::Settings {
     let of = |fault: &Fault| match fault.kind {
         FaultKind::ImexDie => Some(imex::Fault::Die { after_ms: fault.ms.unwrap_or(0) }),
@@ -129,7 +131,13 @@ pub fn imex_settings(faults: &[Fault]) -> imex::Settings {
         FaultKind::PortTaken => Some(imex::Fault::PortTaken {}),
         _ => None,
     };
-    imex::Settings { fault: faults.iter().rev().find_map(of), ..imex::Settings::default() }
+    let slow_stop =
+        |fault: &Fault| (fault.kind == FaultKind::ImexSlowStop).then(|| fault.ms.unwrap_or(2_000));
+    imex::Settings {
+        fault: faults.iter().rev().find_map(of),
+        shutdown_delay_ms: faults.iter().rev().find_map(slow_stop).unwrap_or(0),
+        ..imex::Settings::default()
+    }
 }
 
 #[cfg(test)]
@@ -176,6 +184,13 @@ mod tests {
         ];
         assert_eq!(imex_settings(&faults).fault, Some(imex::Fault::SlowStart { delay_ms: 70 }));
         assert_eq!(imex_settings(&faults[..1]).fault, Some(imex::Fault::Hang {}));
+    }
+
+    #[test]
+    fn a_slow_end_goes_with_another_fault() {
+        let slow = Fault { kind: FaultKind::ImexSlowStop, ms: Some(9) };
+        let settings = imex_settings(&[slow, Fault::new(FaultKind::ImexHang)]);
+        assert_eq!((settings.fault, settings.shutdown_delay_ms), (Some(imex::Fault::Hang {}), 9));
     }
 
     #[test]

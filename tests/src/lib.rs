@@ -19,11 +19,13 @@
 pub mod cli;
 pub mod cluster;
 pub mod control;
+pub mod domain;
 pub mod fault;
 pub mod job;
 pub mod limits;
 pub mod paths;
 pub mod profile;
+pub mod soak;
 pub mod spec;
 pub mod supervisor;
 pub mod tree;

@@ -12,6 +12,8 @@ pub(crate) const NVML_LIBRARY: &str = "/usr/lib/libnvidia-ml.so.1";
 pub(crate) const PROLOG: &str = "/usr/sbin/imex-prolog";
 /// Where the epilog lies.
 pub(crate) const EPILOG: &str = "/usr/sbin/imex-epilog";
+/// Where hooks lie that stand in the place of ours, or in front of them.
+pub(crate) const HOOKS: &str = "/etc/slurm-nvlink/hooks";
 /// Where topology-gen lies.
 pub(crate) const TOPOLOGY_GEN: &str = "/usr/bin/topology-gen";
 
@@ -36,11 +38,13 @@ pub enum Artifact {
     ImexCtl,
     /// The simulated NVML library.
     Nvml,
+    /// What can stand in front of prolog and epilog.
+    Hook,
 }
 
 impl Artifact {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Plugin,
         Self::Planted,
         Self::Confirm,
@@ -50,6 +54,7 @@ impl Artifact {
         Self::Imex,
         Self::ImexCtl,
         Self::Nvml,
+        Self::Hook,
     ];
 
     /// File name in the staging directory.
@@ -64,6 +69,7 @@ impl Artifact {
             Self::Imex => "nvidia-imex",
             Self::ImexCtl => "nvidia-imex-ctl",
             Self::Nvml => "libnvidia-ml.so.1",
+            Self::Hook => "sim-hook",
         }
     }
 
@@ -92,6 +98,7 @@ impl Artifact {
             Self::Confirm => Path::new("/usr/sbin").join(self.file_name()),
             Self::Imex | Self::ImexCtl => Path::new("/usr/bin").join(self.file_name()),
             Self::Nvml => NVML_LIBRARY.into(),
+            Self::Hook => Path::new(HOOKS).join(self.file_name()),
         }
     }
 

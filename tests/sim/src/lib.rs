@@ -6,23 +6,25 @@
 //! of the control tool), over a private line protocol between simulated daemons. Each program says
 //! "simulated" in its `--version`.
 //!
-//! Two files in [`dir`] steer it, both JSON, both read afresh at each use:
+//! Three files in [`dir`] steer it, both JSON, both read afresh at each use:
 //!
 //! | file | schema | read by |
 //! |---|---|---|
 //! | `nvml.json` | [`nvml::Settings`] | the simulated `libnvidia-ml.so.1`, and the daemon in INIT_GPU |
 //! | `imex.json` | [`imex::Settings`] | `nvidia-imex` (at start and while it runs), `nvidia-imex-ctl` |
+//! | `hooks.json` | [`hook::Settings`] | `sim-hook`, which stands in front of prolog and epilog where a test wants it to |
 //!
 //! An absent file means a healthy tray. Production crates must not depend on this crate.
 //!
 //! Layout: [`config`], [`nodes`], [`state`] and [`wire`] are shared; [`daemon`] is `nvidia-imex`, [`ctl`] is
-//! `nvidia-imex-ctl`. Unsafe code exists in [`daemon::fork`] alone.
+//! `nvidia-imex-ctl`, [`hook`] is `sim-hook`. Unsafe code exists in [`daemon::fork`] and in the tracer of [`hook`] alone.
 #![deny(unsafe_code)]
 
 pub mod clock;
 pub mod config;
 pub mod ctl;
 pub mod daemon;
+pub mod hook;
 pub mod imex;
 pub mod nodes;
 pub mod nvml;

@@ -15,6 +15,7 @@ use crate::tree::Tree;
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::RwLock;
 
 /// Which topology/block plugin a cluster runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,8 +60,12 @@ pub struct ClusterBuilder {
     prolog: Option<PathBuf>,
     epilog: Option<PathBuf>,
     imex: bool,
+<<<<<<< HEAD
     tree: Option<Tree>,
     controller_under: Vec<String>,
+=======
+    orders: bool,
+>>>>>>> 687fb30 (Test cluster: a tray can be switched off and on; hooks take orders; jobs with faults are played and judged (xtask soak imex))
     overrides: Vec<(String, String)>,
     files: Vec<Entry>,
 }
@@ -74,8 +79,12 @@ impl Default for ClusterBuilder {
             prolog: None,
             epilog: None,
             imex: true,
+<<<<<<< HEAD
             tree: None,
             controller_under: Vec::new(),
+=======
+            orders: false,
+>>>>>>> 687fb30 (Test cluster: a tray can be switched off and on; hooks take orders; jobs with faults are played and judged (xtask soak imex))
             overrides: Vec::new(),
             files: Vec::new(),
         }
@@ -125,6 +134,7 @@ impl ClusterBuilder {
         self
     }
 
+<<<<<<< HEAD
     /// Another root tree than the one in use.
     #[must_use]
     pub fn tree(mut self, tree: Tree) -> Self {
@@ -136,6 +146,12 @@ impl ClusterBuilder {
     #[must_use]
     pub fn controller_under(mut self, command: Vec<String>) -> Self {
         self.controller_under = command;
+=======
+    /// Prolog and epilog take orders (see [`Cluster::order`]): `sim-hook` stands in front of each.
+    #[must_use]
+    pub fn with_orders(mut self) -> Self {
+        self.orders = true;
+>>>>>>> 687fb30 (Test cluster: a tray can be switched off and on; hooks take orders; jobs with faults are played and judged (xtask soak imex))
         self
     }
 
@@ -246,7 +262,7 @@ impl ClusterBuilder {
         let place = match given {
             Some(file) => {
                 let file = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
-                let place = Path::new("/etc/slurm-nvlink/hooks").join(artifact.file_name());
+                let place = Path::new(stage::HOOKS).join(artifact.file_name());
                 shared.push(Entry::program(&place, file));
                 return Ok(Some(place));
             }
@@ -256,6 +272,11 @@ impl ClusterBuilder {
             return Ok(None);
         }
         shared.push(artifact.entry(artifact.need()?));
+        if !self.orders {
+            return Ok(Some(place));
+        }
+        let place = Path::new(stage::HOOKS).join(artifact.file_name());
+        shared.push(Entry::program(&place, Artifact::Hook.need()?));
         Ok(Some(place))
     }
 }
@@ -310,7 +331,8 @@ fn boot_or_explain(
 ) -> anyhow::Result<Cluster> {
     let dir = &spec.state_dir;
     let begun = owner.wait_booted().and_then(|()| State::load(dir)).and_then(|state| {
-        let cluster = Cluster { name: name.to_owned(), dir: dir.clone(), state, owner: None };
+        let cluster =
+            Cluster { name: name.to_owned(), dir: dir.clone(), state: RwLock::new(state), owner: None };
         boot::bring_up(&cluster, profile).map(|()| cluster)
     });
     let error = match begun {

@@ -145,7 +145,7 @@ impl Cluster {
     /// # Errors
     /// There is no such node, or its first process is gone.
     pub fn enter(&self, node: &str) -> anyhow::Result<Command> {
-        let process = self.state.node(node)?.process;
+        let process = self.state().node(node)?.process;
         process.open().with_context(|| format!("the node {node} is gone"))?;
         let mut command = Command::new("nsenter");
         command.args([
@@ -156,6 +156,7 @@ impl Cluster {
             "--ipc",
             "--net",
             "--pid",
+            "--time",
             "--",
         ]);
         command.args([

@@ -20,6 +20,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 /// A running cluster. Dropping it ends the cluster, unless it was attached to or let go.
@@ -27,7 +28,8 @@ use std::time::Duration;
 pub struct Cluster {
     name: String,
     dir: PathBuf,
-    state: State,
+    /// Changes when a node is booted anew.
+    state: RwLock<State>,
     owner: Option<Owner>,
 }
 
@@ -48,7 +50,7 @@ impl Cluster {
             format!("no cluster called {name} is running; start one with `cargo xtask cluster up`")
         })?;
         state.supervisor.open().with_context(|| format!("the cluster {name} has ended"))?;
-        Ok(Self { name: name.to_owned(), dir, state, owner: None })
+        Ok(Self { name: name.to_owned(), dir, state: RwLock::new(state), owner: None })
     }
 
     /// Ends a cluster by name. Whether there was one.
@@ -87,18 +89,30 @@ impl Cluster {
     }
 
     /// What it was made from.
-    pub fn about(&self) -> &About {
-        &self.state.about
+    pub fn about(&self) -> About {
+        self.state().about.clone()
+    }
+
+    fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Pid of the supervisor on the host.
     pub fn supervisor_pid(&self) -> i32 {
-        self.state.supervisor.pid
+        self.state().supervisor.pid
     }
 
     /// Names of the compute nodes, in the profile's order.
     pub fn nodes(&self) -> Vec<String> {
-        self.state.nodes.iter().map(|node| node.name.clone()).filter(|name| name != CONTROLLER).collect()
+        self.state().nodes.iter().map(|node| node.name.clone()).filter(|name| name != CONTROLLER).collect()
+    }
+
+    /// A node's address.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn address(&self, node: &str) -> anyhow::Result<std::net::Ipv4Addr> {
+        Ok(self.state().node(node)?.ip)
     }
 
     /// Directory on the host that is a node's `/var/log`.
@@ -106,7 +120,7 @@ impl Cluster {
     /// # Errors
     /// There is no such node.
     pub fn logs(&self, node: &str) -> anyhow::Result<PathBuf> {
-        Ok(self.state.node(node)?.logs.clone())
+        Ok(self.state().node(node)?.logs.clone())
     }
 
     /// A node's root directory as this process can see it, for reading files without entering the node.
@@ -114,7 +128,7 @@ impl Cluster {
     /// # Errors
     /// There is no such node.
     pub fn root_of(&self, node: &str) -> anyhow::Result<PathBuf> {
-        Ok(PathBuf::from(format!("/proc/{}/root", self.state.node(node)?.process.pid)))
+        Ok(PathBuf::from(format!("/proc/{}/root", self.state().node(node)?.process.pid)))
     }
 
     /// How the daemons are, and which faults act.
@@ -157,12 +171,41 @@ impl Cluster {
         control::ask(&self.dir, &Request::StartDaemon { node: node.to_owned(), after_boot }).map(drop)
     }
 
+    /// Kills everything on a node at once, as a power cut does; what is on its disk stays.
+    ///
+    /// # Errors
+    /// There is no such node, or it is switched off already.
+    pub fn switch_off(&self, node: &str) -> anyhow::Result<()> {
+        control::ask(&self.dir, &Request::SwitchOff { node: node.to_owned() }).map(drop)
+    }
+
+    /// Boots a node that is switched off, with another boot id and an uptime from zero; faults go on acting. Comes back when its
+    /// Slurm daemon is ready.
+    ///
+    /// # Errors
+    /// There is no such node, it is not switched off, or it does not come up.
+    pub fn switch_on(&self, node: &str) -> anyhow::Result<()> {
+        let asked = control::ask(&self.dir, &Request::SwitchOn { node: node.to_owned() }).map(drop);
+        // Also after a failure: the node may be there.
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State::load(&self.dir)?;
+        asked
+    }
+
     /// Lets a fault act on a node, for a time or until it is healed.
     ///
     /// # Errors
     /// There is no such node, or the fault makes no sense on it.
     pub fn fault(&self, node: &str, fault: Fault, time: Option<Duration>) -> anyhow::Result<()> {
         control::ask(&self.dir, &Request::Fault { node: node.to_owned(), fault, time }).map(drop)
+    }
+
+    /// Tells what happens to the next prologs and epilogs of a node, in a cluster made [`ClusterBuilder::with_orders`].
+    ///
+    /// # Errors
+    /// There is no such node, or the orders cannot be written.
+    pub fn order(&self, node: &str, orders: &sim::hook::Settings) -> anyhow::Result<()> {
+        let dir = self.root_of(node)?.join(sim::DEFAULT_DIR.trim_start_matches('/'));
+        orders.save(&dir).with_context(|| format!("{node}: its hooks cannot be given orders"))
     }
 
     /// Ends all faults of a node, or of all nodes.
@@ -176,7 +219,7 @@ impl Cluster {
     /// The last lines of all logs that say something, for a failure.
     pub fn log_tails(&self) -> String {
         let nodes: Vec<(String, PathBuf)> =
-            self.state.nodes.iter().map(|node| (node.name.clone(), node.logs.clone())).collect();
+            self.state().nodes.iter().map(|node| (node.name.clone(), node.logs.clone())).collect();
         log_tails(&self.dir, &nodes)
     }
 }

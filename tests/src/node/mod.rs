@@ -34,9 +34,21 @@ use std::process::{Command, Stdio};
 /// Search path inside a node.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Whether a node counts its uptime with the machine, or from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Uptime {
+    /// As the machine that the cluster runs on.
+    OfTheMachine,
+    /// From now on, in a time namespace of its own: the node has just booted.
+    FromNow,
+}
+
+/// Unshares the time of processes to come; nix has no name for it (linux/sched.h).
+const CLONE_NEWTIME: i32 = 0x80;
+
 /// Starts a node. Returns its first process's pid in the caller's pid namespace, and the line to it, on which its
 /// [`Hello`] comes when its root stands.
-pub(crate) fn spawn(spec: &NodeSpec, root: &RootPlan) -> anyhow::Result<(i32, Line)> {
+pub(crate) fn spawn(spec: &NodeSpec, root: &RootPlan, uptime: Uptime) -> anyhow::Result<(i32, Line)> {
     let (ours, theirs) = UnixStream::pair().context("cannot make a socket pair")?;
     let (pid_reader, mut pid_writer) = UnixStream::pair().context("cannot make a socket pair")?;
     let helper = process::fork(|| {
@@ -45,15 +57,16 @@ pub(crate) fn spawn(spec: &NodeSpec, root: &RootPlan) -> anyhow::Result<(i32, Li
             | CloneFlags::CLONE_NEWUTS
             | CloneFlags::CLONE_NEWIPC
             | CloneFlags::CLONE_NEWPID;
-        let made = unshare(flags).map_err(std::io::Error::from).and_then(|()| {
-            process::fork(|| match first_process(spec, root, theirs) {
-                Ok(()) => 0,
-                Err(error) => {
-                    eprintln!("node {}: {error:#}", spec.name);
-                    1
-                }
-            })
-        });
+        let made =
+            unshare(flags).map_err(std::io::Error::from).and_then(|()| begin_uptime(uptime)).and_then(|()| {
+                process::fork(|| match first_process(spec, root, theirs) {
+                    Ok(()) => 0,
+                    Err(error) => {
+                        eprintln!("node {}: {error:#}", spec.name);
+                        1
+                    }
+                })
+            });
         match made.and_then(|pid| writeln!(pid_writer, "{pid}")) {
             Ok(()) => 0,
             Err(error) => {
@@ -69,6 +82,18 @@ pub(crate) fn spawn(spec: &NodeSpec, root: &RootPlan) -> anyhow::Result<(i32, Li
     }
     let pid = Line::new(pid_reader).receive().with_context(|| format!("node {}: no pid", spec.name))?;
     Ok((pid, Line::new(ours)))
+}
+
+/// Must come before the first process of the new time namespace.
+fn begin_uptime(uptime: Uptime) -> std::io::Result<()> {
+    if uptime == Uptime::OfTheMachine {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string("/proc/uptime")?;
+    let seconds = text.split('.').next().and_then(|word| word.parse::<u64>().ok());
+    let seconds = seconds.ok_or_else(|| std::io::Error::other("/proc/uptime has an unknown form"))?;
+    unshare(CloneFlags::from_bits_retain(CLONE_NEWTIME))?;
+    std::fs::write("/proc/self/timens_offsets", format!("boottime -{seconds} 0\n"))
 }
 
 fn first_process(spec: &NodeSpec, root: &RootPlan, stream: UnixStream) -> anyhow::Result<()> {

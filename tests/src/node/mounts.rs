@@ -29,6 +29,8 @@ pub(crate) struct RootPlan {
     pub(crate) name: String,
     /// Number of GPUs; absent: no simulated NVIDIA driver at all.
     pub(crate) gpus: Option<u32>,
+    /// What the kernel calls this boot; another one after each reboot of the node.
+    pub(crate) boot_id: String,
 }
 
 /// Makes the root and moves this process into it; the host's file system is gone from its sight afterwards.
@@ -47,6 +49,9 @@ pub(crate) fn enter_root(plan: &RootPlan) -> anyhow::Result<()> {
         fs::write(&devices, proc_devices())?;
         bind(&devices, &root.join("proc/devices"))?;
     }
+    let boot_id = root.join("run/boot-id");
+    fs::write(&boot_id, format!("{}\n", plan.boot_id))?;
+    bind(&boot_id, &root.join("proc/sys/kernel/random/boot_id"))?;
     fs::write(root.join("etc/hostname"), format!("{}\n", plan.name))?;
     pivot(&root)
 }

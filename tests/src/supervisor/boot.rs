@@ -1,18 +1,20 @@
 //! Bringing up the nodes: layers, namespaces, the bridge between them, daemons.
 #![forbid(unsafe_code)]
 
-use crate::fault::FaultKind;
+use crate::fault::{Fault, FaultKind};
 use crate::layers;
-use crate::node;
 use crate::node::mounts::RootPlan;
 use crate::node::protocol::{Hello, Line, NodeReply, NodeRequest};
+use crate::node::{self, Uptime};
 use crate::process;
 use crate::spec::{ClusterSpec, Entry, NodeSpec};
 use crate::state::{HostProcess, NodeState, State};
 use anyhow::{Context as _, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,13 +25,25 @@ const BRIDGE_ADDRESS: &str = "10.75.255.254/16";
 /// A node that stands.
 pub(super) struct RunningNode {
     pub(super) spec: NodeSpec,
+    /// Its first process, in the supervisor's pid namespace.
+    pid: i32,
     line: Line,
+    /// How often it was booted.
+    boots: u32,
 }
 
 impl RunningNode {
     pub(super) fn ask(&mut self, request: &NodeRequest) -> anyhow::Result<NodeReply> {
         self.send(request)?;
         self.answer()
+    }
+
+    /// Adds the commands that give the node an interface on the bridge. That of an earlier boot goes when the kernel gets
+    /// round to it, so each boot has a name of its own.
+    fn link(&self, number: usize, commands: &mut String) -> std::fmt::Result {
+        let (pid, boots) = (self.pid, self.boots);
+        writeln!(commands, "link add n{number}b{boots} type veth peer name eth0 netns {pid}")?;
+        writeln!(commands, "link set n{number}b{boots} master br0 up")
     }
 
     fn is_dead_at_start(&self) -> bool {
@@ -48,8 +62,15 @@ impl RunningNode {
     }
 }
 
+/// A cluster that stands.
+pub(super) struct Booted {
+    pub(super) nodes: Vec<RunningNode>,
+    pub(super) state: State,
+    pub(super) layers: Layers,
+}
+
 /// Builds the whole cluster and writes its description into the state directory.
-pub(super) fn boot(spec: &ClusterSpec, supervisor: HostProcess) -> anyhow::Result<Vec<RunningNode>> {
+pub(super) fn boot(spec: &ClusterSpec, supervisor: HostProcess) -> anyhow::Result<Booted> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .context("cannot make the mounts private")?;
     let scratch = spec.state_dir.join("mnt");
@@ -59,7 +80,7 @@ pub(super) fn boot(spec: &ClusterSpec, supervisor: HostProcess) -> anyhow::Resul
 
     let mut started = Vec::new();
     for node in &spec.nodes {
-        started.push(node::spawn(node, &layers.root_plan(spec, node)?)?);
+        started.push(node::spawn(node, &layers.root_plan(spec, node)?, Uptime::OfTheMachine)?);
     }
     let mut described = Vec::new();
     for (node, (_, line)) in spec.nodes.iter().zip(&mut started) {
@@ -72,12 +93,13 @@ pub(super) fn boot(spec: &ClusterSpec, supervisor: HostProcess) -> anyhow::Resul
             logs: logs_of(spec, node),
         });
     }
-    State { supervisor, about: spec.about.clone(), nodes: described }.save(&spec.state_dir)?;
+    let state = State { supervisor, about: spec.about.clone(), nodes: described };
+    state.save(&spec.state_dir)?;
 
-    let pids: Vec<i32> = started.iter().map(|(pid, _)| *pid).collect();
-    make_network(&spec.tree, &pids)?;
     let nodes = spec.nodes.iter().cloned().zip(started);
-    let mut nodes: Vec<RunningNode> = nodes.map(|(spec, (_, line))| RunningNode { spec, line }).collect();
+    let mut nodes: Vec<RunningNode> =
+        nodes.map(|(spec, (pid, line))| RunningNode { spec, pid, line, boots: 1 }).collect();
+    make_network(&spec.tree, &nodes)?;
     ask_all(&mut nodes, &NodeRequest::SetUpNetwork)?;
     for node in &mut nodes {
         let faults = node.spec.faults.clone();
@@ -90,7 +112,51 @@ pub(super) fn boot(spec: &ClusterSpec, supervisor: HostProcess) -> anyhow::Resul
         trays.iter_mut().filter(|node| !node.is_dead_at_start()).collect();
     started.iter_mut().try_for_each(|node| node.send(&NodeRequest::Start { after_boot: false }))?;
     started.iter_mut().try_for_each(|node| node.answer().map(drop))?;
-    Ok(nodes)
+    drop(started);
+    Ok(Booted { nodes, state, layers })
+}
+
+impl Booted {
+    /// Kills everything on a node at once, as a power cut does. What is on its disk stays.
+    pub(super) fn switch_off(&mut self, index: usize) -> anyhow::Result<()> {
+        let node = &mut self.nodes[index];
+        let first = Pid::from_raw(node.pid);
+        kill(first, Signal::SIGKILL).with_context(|| format!("{} is switched off already", node.spec.name))?;
+        // As the first process of its pid namespace it is gone only when all others in there are.
+        waitpid(first, None).with_context(|| format!("{}: its first process is gone", node.spec.name))?;
+        Ok(())
+    }
+
+    /// Boots a node that is switched off: another boot id, uptime from zero, `/run`, `/dev` and the network made afresh. Its
+    /// faults go on acting. Comes back when its Slurm daemon is ready.
+    pub(super) fn switch_on(
+        &mut self,
+        spec: &ClusterSpec,
+        index: usize,
+        faults: &[Fault],
+    ) -> anyhow::Result<()> {
+        let node = &mut self.nodes[index];
+        if Path::new(&format!("/proc/{}", self.state.nodes[index].process.pid)).exists() {
+            bail!("{} is not switched off", node.spec.name);
+        }
+        let plan = self.layers.root_plan(spec, &node.spec)?;
+        (node.pid, node.line) = node::spawn(&node.spec, &plan, Uptime::FromNow)?;
+        node.boots += 1;
+        let hello: Hello = node.line.receive().context("its root could not be made")?;
+        // The node itself counts from its own boot.
+        let start_time = process::start_time(&hello.pid.to_string())?;
+        self.state.nodes[index].process = HostProcess { pid: hello.pid, start_time };
+        self.state.save(&spec.state_dir)?;
+        let mut commands = String::new();
+        node.link(index, &mut commands)?;
+        run_ip(&spec.tree, &commands)?;
+        node.ask(&NodeRequest::SetUpNetwork)?;
+        super::serve::begin_faults(node, faults)?;
+        if !faults.iter().any(|fault| fault.kind == FaultKind::SlurmdKill) {
+            node.ask(&NodeRequest::Start { after_boot: false })?;
+        }
+        Ok(())
+    }
 }
 
 /// Sends all nodes the same request at once, then takes the answers.
@@ -100,7 +166,7 @@ fn ask_all(nodes: &mut [RunningNode], request: &NodeRequest) -> anyhow::Result<(
 }
 
 /// The directories that all nodes share, on the supervisor's tmpfs.
-struct Layers {
+pub(super) struct Layers {
     scratch: PathBuf,
     shared: PathBuf,
     controller: PathBuf,
@@ -137,6 +203,11 @@ impl Layers {
             logs,
             name: node.name.clone(),
             gpus: node.hardware.as_ref().map(|hardware| hardware.gpus.len() as u32),
+            // Another one at each reading (random(4)).
+            boot_id: fs::read_to_string("/proc/sys/kernel/random/uuid")
+                .context("cannot make a boot id")?
+                .trim()
+                .to_owned(),
         })
     }
 }
@@ -146,15 +217,19 @@ fn logs_of(spec: &ClusterSpec, node: &NodeSpec) -> PathBuf {
 }
 
 /// A bridge in the supervisor's network namespace, and a pair of virtual interfaces to each node.
-fn make_network(tree: &Path, pids: &[i32]) -> anyhow::Result<()> {
+fn make_network(tree: &Path, nodes: &[RunningNode]) -> anyhow::Result<()> {
     let mut commands =
         format!("link set lo up\nlink add br0 type bridge\naddr add {BRIDGE_ADDRESS} dev br0\n");
-    for (number, pid) in pids.iter().enumerate() {
-        writeln!(commands, "link add n{number} type veth peer name eth0 netns {pid}")?;
-        writeln!(commands, "link set n{number} master br0 up")?;
+    for (number, node) in nodes.iter().enumerate() {
+        node.link(number, &mut commands)?;
     }
     commands.push_str("link set br0 up\n");
-    let child = process::fork(|| match in_tree(tree).and_then(|()| node::ip_batch(&commands)) {
+    run_ip(tree, &commands)
+}
+
+/// Lets the tree's `ip` run these commands in the supervisor's network namespace.
+fn run_ip(tree: &Path, commands: &str) -> anyhow::Result<()> {
+    let child = process::fork(|| match in_tree(tree).and_then(|()| node::ip_batch(commands)) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("{error:#}");

@@ -105,9 +105,9 @@ fn start() -> anyhow::Result<()> {
 fn supervise(spec: &ClusterSpec, owner: BufReader<Stdin>) -> anyhow::Result<()> {
     let signals = serve::block_signals()?;
     let (pid, start_time) = process::seen_in_proc().context("cannot read /proc/self")?;
-    let nodes = boot::boot(spec, HostProcess { pid, start_time })?;
+    let booted = boot::boot(spec, HostProcess { pid, start_time })?;
     tell(&Event::Booted);
-    serve::serve(spec, nodes, owner, &signals)
+    serve::serve(spec, booted, owner, &signals)
 }
 
 /// Writes an event for the starter; a starter that is gone is noticed elsewhere.

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::ADOPT;
-use super::boot::RunningNode;
+use super::boot::{Booted, RunningNode};
 use crate::control::{self, DaemonState, NodeStatus, Reply, Request};
 use crate::fault::{self, Fault, FaultKind};
 use crate::node::protocol::{Line, NodeReply, NodeRequest};
@@ -37,17 +37,18 @@ pub(super) fn block_signals() -> anyhow::Result<SignalFd> {
 /// Serves until a signal, or the owner's end, ends the cluster.
 pub(super) fn serve(
     spec: &ClusterSpec,
-    nodes: Vec<RunningNode>,
+    cluster: Booted,
     owner: BufReader<Stdin>,
     signals: &SignalFd,
 ) -> anyhow::Result<()> {
     let listener =
         UnixListener::bind(spec.state_dir.join(control::SOCKET)).context("cannot make the control socket")?;
-    let acting = nodes
+    let acting = cluster
+        .nodes
         .iter()
         .map(|node| node.spec.faults.iter().map(|fault| (fault.clone(), None)).collect())
         .collect();
-    let mut supervisor = Supervisor { nodes, acting };
+    let mut supervisor = Supervisor { spec, cluster, acting };
     let mut owner = Some(owner);
     loop {
         let mut fds = vec![
@@ -121,13 +122,14 @@ fn leave_no_directory(state_dir: &Path) {
     }
 }
 
-struct Supervisor {
-    nodes: Vec<RunningNode>,
+struct Supervisor<'a> {
+    spec: &'a ClusterSpec,
+    cluster: Booted,
     /// Faults of each node, the earliest first, and when they end.
     acting: Vec<Vec<(Fault, Option<Instant>)>>,
 }
 
-impl Supervisor {
+impl Supervisor<'_> {
     fn client(&mut self, stream: UnixStream) -> anyhow::Result<()> {
         stream.set_read_timeout(Some(CLIENT))?;
         let mut line = Line::new(stream);
@@ -141,11 +143,24 @@ impl Supervisor {
             Request::Status => return self.status().map(Reply::Status),
             Request::StartDaemon { node, after_boot } => {
                 let index = self.index(&node)?;
+<<<<<<< HEAD
                 self.nodes[index].ask(&NodeRequest::Start { after_boot })?;
+=======
+                self.cluster.nodes[index].ask(&NodeRequest::Start)?;
+>>>>>>> 687fb30 (Test cluster: a tray can be switched off and on; hooks take orders; jobs with faults are played and judged (xtask soak imex))
             }
             Request::StopDaemon { node, signal } => {
                 let index = self.index(&node)?;
-                self.nodes[index].ask(&NodeRequest::Stop { signal })?;
+                self.cluster.nodes[index].ask(&NodeRequest::Stop { signal })?;
+            }
+            Request::SwitchOff { node } => {
+                let index = self.index(&node)?;
+                self.cluster.switch_off(index)?;
+            }
+            Request::SwitchOn { node } => {
+                let index = self.index(&node)?;
+                let faults: Vec<Fault> = self.acting[index].iter().map(|(fault, _)| fault.clone()).collect();
+                self.cluster.switch_on(self.spec, index, &faults)?;
             }
             Request::Fault { node, fault, time } => {
                 let index = self.index(&node)?;
@@ -156,14 +171,15 @@ impl Supervisor {
                 self.heal(index, |_| true)?;
             }
             Request::Heal { node: None } => {
-                (0..self.nodes.len()).try_for_each(|index| self.heal(index, |_| true))?
+                (0..self.cluster.nodes.len()).try_for_each(|index| self.heal(index, |_| true))?
             }
         }
         Ok(Reply::Done)
     }
 
     fn index(&self, node: &str) -> anyhow::Result<usize> {
-        self.nodes
+        self.cluster
+            .nodes
             .iter()
             .position(|known| known.spec.name == node)
             .with_context(|| format!("no node is called {node}"))
@@ -171,7 +187,7 @@ impl Supervisor {
 
     fn status(&mut self) -> anyhow::Result<Vec<NodeStatus>> {
         let mut all = Vec::new();
-        for (node, acting) in self.nodes.iter_mut().zip(&self.acting) {
+        for (node, acting) in self.cluster.nodes.iter_mut().zip(&self.acting) {
             let daemon = match node.ask(&NodeRequest::Status) {
                 Ok(NodeReply::Daemon(state)) => state,
                 other => DaemonState::Ended(format!("{other:?}")),
@@ -184,7 +200,7 @@ impl Supervisor {
 
     /// Lets a fault act. The same kind once more only sets its clock and numbers anew.
     fn begin(&mut self, index: usize, fault: Fault, until: Option<Instant>) -> anyhow::Result<()> {
-        let node = &mut self.nodes[index];
+        let node = &mut self.cluster.nodes[index];
         let acting = &mut self.acting[index];
         let known = acting.iter().position(|(known, _)| known.kind == fault.kind);
         if let Some(position) = known {
@@ -197,7 +213,7 @@ impl Supervisor {
 
     /// Ends those faults of a node that `over` names.
     fn heal(&mut self, index: usize, over: impl Fn(Option<Instant>) -> bool) -> anyhow::Result<()> {
-        let node = &mut self.nodes[index];
+        let node = &mut self.cluster.nodes[index];
         let (ended, left): (Vec<_>, Vec<_>) =
             self.acting[index].drain(..).partition(|(_, until)| over(*until));
         self.acting[index] = left;
@@ -210,7 +226,7 @@ impl Supervisor {
 
     fn heal_what_is_over(&mut self) {
         let now = Instant::now();
-        for index in 0..self.nodes.len() {
+        for index in 0..self.cluster.nodes.len() {
             if let Err(error) = self.heal(index, |until| until.is_some_and(|until| until <= now)) {
                 eprintln!("a fault could not be ended: {error:#}");
             }

@@ -3,6 +3,8 @@
 //! What the simulated control tool says is asked on trays; the rest is read in the trays' own file systems, from outside.
 #![forbid(unsafe_code)]
 
+use crate::job::Job;
+use crate::{Cluster, wait_for};
 use anyhow::{Context as _, ensure};
 use fabric::JobId;
 use serde::Deserialize;
@@ -11,11 +13,9 @@ use std::fs::{self, DirEntry, Metadata};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::Duration;
-use tests::job::Job;
-use tests::{Cluster, wait_for};
 
 /// A job's prologs, or its end, take this long at most.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(30);
 
 /// State of the IMEX manager on a tray.
 const STATE: &str = "run/slurm-nvlink/imex";
@@ -29,36 +29,50 @@ const USER_ID: u32 = 1000;
 const CHANNEL_MAJOR: u64 = 234;
 
 /// Nodes of a job in one NVLink partition, in Slurm's order.
-pub(crate) type Group = Vec<String>;
+pub type Group = Vec<String>;
 
 /// A job whose prologs are all over.
 #[derive(Debug, Clone)]
-pub(crate) struct Running {
-    pub(crate) id: JobId,
-    pub(crate) nodes: Vec<String>,
+pub struct Running {
+    /// Slurm's number of it.
+    pub id: JobId,
+    /// Its nodes in Slurm's order.
+    pub nodes: Vec<String>,
 }
 
 /// Submits a whole-node job and waits until Slurm says that all of its prologs have ended. It runs until [`finish`].
-pub(crate) fn start(cluster: &Cluster, options: &[&str]) -> anyhow::Result<Running> {
+///
+/// # Errors
+/// It does not start.
+pub fn start(cluster: &Cluster, options: &[&str]) -> anyhow::Result<Running> {
     let id = submit(cluster, &[&["--exclusive"], options].concat())?;
     settled(cluster, id)
 }
 
 /// Submits a job that runs until [`finish`].
-pub(crate) fn submit(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
+///
+/// # Errors
+/// sbatch refuses.
+pub fn submit(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
     let script = "until [ -e /tmp/end-$SLURM_JOB_ID ]; do sleep 0.05; done";
     cluster.submit(&[&["--output=/dev/null"], options].concat(), script)
 }
 
 /// Waits until a job runs and all of its prologs have ended.
-pub(crate) fn settled(cluster: &Cluster, id: JobId) -> anyhow::Result<Running> {
+///
+/// # Errors
+/// It does not run, or its prologs do not end in time.
+pub fn settled(cluster: &Cluster, id: JobId) -> anyhow::Result<Running> {
     let over = |job: &Job| job.state == "RUNNING" && job.reason == "None";
     let job = cluster.wait_job(id, "runs, all prologs over", SOON, over)?;
     Ok(Running { id, nodes: job.nodes.iter().map(ToString::to_string).collect() })
 }
 
 /// Lets a job's script end, and waits until Slurm says that the job is complete. Its trays may still be busy.
-pub(crate) fn finish(cluster: &Cluster, job: &Running) -> anyhow::Result<()> {
+///
+/// # Errors
+/// It does not end well in time.
+pub fn finish(cluster: &Cluster, job: &Running) -> anyhow::Result<()> {
     let batch_host = job.nodes.first().context("the job has no nodes")?;
     fs::write(cluster.root_of(batch_host)?.join(format!("tmp/end-{}", job.id)), "")?;
     let ended = cluster.wait_ended(job.id, SOON)?;
@@ -67,14 +81,20 @@ pub(crate) fn finish(cluster: &Cluster, job: &Running) -> anyhow::Result<()> {
 }
 
 /// Lets jobs end, and waits until nothing of them is on any tray.
-pub(crate) fn finish_all(cluster: &Cluster, jobs: &[&Running]) -> anyhow::Result<()> {
+///
+/// # Errors
+/// One does not end well, or something is left.
+pub fn finish_all(cluster: &Cluster, jobs: &[&Running]) -> anyhow::Result<()> {
     jobs.iter().try_for_each(|job| finish(cluster, job))?;
     cluster.wait_idle(&cluster.nodes())?;
     exactly(cluster, &[])
 }
 
 /// A job's nodes by NVLink partition.
-pub(crate) fn groups(cluster: &Cluster, job: &Running) -> anyhow::Result<Vec<Group>> {
+///
+/// # Errors
+/// Slurm does not tell its blocks.
+pub fn groups(cluster: &Cluster, job: &Running) -> anyhow::Result<Vec<Group>> {
     let of_job = |nodes: Vec<String>| -> Group {
         job.nodes.iter().filter(|node| nodes.contains(node)).cloned().collect()
     };
@@ -87,7 +107,10 @@ pub(crate) fn groups(cluster: &Cluster, job: &Running) -> anyhow::Result<Vec<Gro
 /// nothing. Without jobs this says that nothing is left.
 ///
 /// Left on purpose, and not counted: the tray's lock, marks that say which jobs are over, logs.
-pub(crate) fn exactly(cluster: &Cluster, jobs: &[&Running]) -> anyhow::Result<()> {
+///
+/// # Errors
+/// Something else is there; the text says what and where.
+pub fn exactly(cluster: &Cluster, jobs: &[&Running]) -> anyhow::Result<()> {
     for node in cluster.nodes() {
         let here: Vec<&&Running> = jobs.iter().filter(|job| job.nodes.contains(&node)).collect();
         let wanted = here.iter().flat_map(|job| expected(job.id)).collect();
@@ -115,7 +138,10 @@ pub(crate) fn exactly(cluster: &Cluster, jobs: &[&Running]) -> anyhow::Result<()
 
 /// Checks that a job's domains are UP, one in each partition, each with exactly the job's trays of it, as the first and
 /// the last of these trays see it. Gives the trays by partition.
-pub(crate) fn all_up(cluster: &Cluster, job: &Running) -> anyhow::Result<Vec<Group>> {
+///
+/// # Errors
+/// One is not UP; the text says what its tray sees.
+pub fn all_up(cluster: &Cluster, job: &Running) -> anyhow::Result<Vec<Group>> {
     let groups = groups(cluster, job)?;
     for group in &groups {
         for tray in group.iter().take(1).chain(group.last()) {
@@ -141,7 +167,10 @@ fn expected(job: JobId) -> Vec<String> {
 }
 
 /// Everything on a tray that belongs to an IMEX domain, in words.
-pub(crate) fn traces(cluster: &Cluster, node: &str) -> anyhow::Result<BTreeSet<String>> {
+///
+/// # Errors
+/// The tray's files cannot be read.
+pub fn traces(cluster: &Cluster, node: &str) -> anyhow::Result<BTreeSet<String>> {
     let root = cluster.root_of(node)?;
     let mut found = BTreeSet::new();
     for entry in entries(&root.join("proc"))? {
@@ -210,7 +239,7 @@ fn entries(directory: &Path) -> anyhow::Result<Vec<DirEntry>> {
 
 /// A domain as the (simulated) control tool shows it on one tray.
 #[derive(Debug, Deserialize)]
-pub(crate) struct View {
+pub struct View {
     status: String,
     nodes: BTreeMap<usize, Member>,
 }
@@ -229,7 +258,10 @@ struct Connection {
 }
 
 /// Asks a tray for the domain of a job.
-pub(crate) fn view(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::Result<View> {
+///
+/// # Errors
+/// The control tool does not answer.
+pub fn view(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::Result<View> {
     let config = format!("/{STATE}/job-{job}/config.cfg");
     let text = cluster.tray(tray, &["nvidia-imex-ctl", "-N", "-j", "-H", "-c", &config])?;
     serde_json::from_str(&text).with_context(|| format!("nvidia-imex-ctl said {text}"))
@@ -237,7 +269,10 @@ pub(crate) fn view(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::Result<
 
 impl View {
     /// Whether the domain is UP with exactly these trays, all READY and connected to each other.
-    fn shows_up(&self, trays: &[String]) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// It is not; in words.
+    pub fn shows_up(&self, trays: &[String]) -> Result<(), String> {
         let names: BTreeSet<&str> = self.nodes.values().map(|member| member.name.as_str()).collect();
         if self.nodes.len() != trays.len() || names != trays.iter().map(String::as_str).collect() {
             return Err(format!("the members are {names:?}"));
@@ -254,20 +289,26 @@ impl View {
     }
 
     /// The domain's word, and the trays that are READY.
-    pub(crate) fn ready(&self) -> (&str, Vec<&str>) {
+    pub fn ready(&self) -> (&str, Vec<&str>) {
         let ready = self.nodes.values().filter(|member| member.status == "READY");
         (&self.status, ready.map(|member| member.name.as_str()).collect())
     }
 }
 
 /// The records of a job on its trays: they stay as they are for as long as nobody touches its domains.
-pub(crate) fn records(cluster: &Cluster, job: &Running) -> anyhow::Result<Vec<String>> {
+///
+/// # Errors
+/// A record is missing.
+pub fn records(cluster: &Cluster, job: &Running) -> anyhow::Result<Vec<String>> {
     let file = format!("{STATE}/job-{}.record", job.id);
     job.nodes.iter().map(|node| Ok(fs::read_to_string(cluster.root_of(node)?.join(&file))?)).collect()
 }
 
 /// The lines of a tray's `imex.log` about a job.
-pub(crate) fn log_lines(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::Result<Vec<String>> {
+///
+/// # Errors
+/// There is no log.
+pub fn log_lines(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::Result<Vec<String>> {
     let log = cluster.logs(tray)?.join("slurm-nvlink/imex.log");
     let text = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
     let word = format!("job={job}");

@@ -1,0 +1,102 @@
+//! Random jobs with random faults. The seed and the number of a job give its plan, whatever the others do.
+#![forbid(unsafe_code)]
+
+use super::plan::{Deed, Event, Phase, Plan};
+use crate::fault::{Fault, FaultKind};
+use clap::ValueEnum as _;
+
+/// Most trays of a job on its share of the trays; the share has one more.
+pub const TRAYS_MAX: usize = 5;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `end`, which is small.
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+
+    fn pick<T: Clone>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())].clone()
+    }
+}
+
+/// The plan of the job with this number. `steps` are the numbers of steps of prolog and epilog.
+pub fn plan(seed: u64, number: u32, steps: (usize, usize)) -> Plan {
+    let mut dice = Dice(seed ^ (u64::from(number) << 32));
+    // The first numbers of close seeds would be close.
+    dice.next();
+    let trays = 1 + dice.below(TRAYS_MAX);
+    let mut plan = Plan::quiet(trays);
+    let count = dice.pick(&[0, 1, 1, 1, 2, 2]);
+    for _ in 0..count {
+        let tray = dice.below(trays);
+        let (phase, deed) = deed(&mut dice, steps);
+        plan.events.push(Event { phase, tray, deed });
+    }
+    let touched = |position: usize| plan.events.iter().any(|event| event.tray == position);
+    // To be seen forming, a domain needs a tray that may be slow.
+    if (0..trays).all(touched) {
+        plan.events.retain(|event| event.phase != Phase::Forming);
+    }
+    plan.crowded = trays >= 2 && count == 0 && dice.below(2) == 0;
+    plan
+}
+
+fn deed(dice: &mut Dice, steps: (usize, usize)) -> (Phase, Deed) {
+    let any = [Phase::Before, Phase::Forming, Phase::Running, Phase::Ending];
+    let later = [Phase::Forming, Phase::Running, Phase::Ending];
+    match dice.below(12) {
+        0 => (Phase::Before, Deed::KillProlog(1 + dice.below(steps.0))),
+        1 => (Phase::Before, Deed::KillEpilog(1 + dice.below(steps.1))),
+        2 => (dice.pick(&later), Deed::Cancel),
+        3 => (Phase::Running, Deed::Requeue),
+        4 => (dice.pick(&later), Deed::Reboot),
+        5 => (dice.pick(&later), Deed::RestartSlurmd),
+        6 => (Phase::Before, Deed::Late(dice.next() % 3_000)),
+        _ => {
+            let kind = dice.pick(FaultKind::value_variants());
+            let phase = if kind == FaultKind::PortTaken { Phase::Before } else { dice.pick(&any) };
+            let slow = matches!(kind, FaultKind::ImexSlowStart | FaultKind::ImexSlowStop);
+            (phase, Deed::Fault(Fault { kind, ms: slow.then(|| dice.next() % 3_000) }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_jobs_and_another_one_others() {
+        let jobs = |seed: u64| -> Vec<Plan> { (0..50).map(|number| plan(seed, number, (30, 20))).collect() };
+        assert_eq!(jobs(1), jobs(1));
+        assert_ne!(jobs(1), jobs(2));
+    }
+
+    #[test]
+    fn plans_can_be_played_and_show_everything() {
+        let plans: Vec<Plan> = (0..2_000).map(|number| plan(7, number, (30, 20))).collect();
+        for plan in &plans {
+            assert!((1..=TRAYS_MAX).contains(&plan.trays));
+            assert!(plan.events.iter().all(|event| event.tray < plan.trays), "{plan:?}");
+            let free = (0..plan.trays).any(|tray| plan.events.iter().all(|event| event.tray != tray));
+            assert!(free || plan.at(Phase::Forming).next().is_none(), "{plan:?}");
+        }
+        let all = |wanted: fn(&Plan) -> bool| plans.iter().filter(|plan| wanted(plan)).count();
+        assert!(all(|plan| plan.crowded) > 50 && all(|plan| plan.events.len() == 2) > 200);
+        for kind in FaultKind::value_variants() {
+            let has = |event: &Event| matches!(&event.deed, Deed::Fault(fault) if fault.kind == *kind);
+            assert!(plans.iter().any(|plan| plan.events.iter().any(has)), "{kind:?}");
+        }
+    }
+}
