@@ -23,6 +23,7 @@ mod plugin_file;
 mod policy;
 mod power;
 mod restarts;
+mod soak;
 mod tiers;
 mod topology;
 
@@ -51,6 +52,7 @@ const CASES: &[&[Case]] = &[
     imex_modes::CASES,
     imex_systemd::CASES,
     restarts::CASES,
+    soak::CASES,
     topology::CASES,
     tiers::CASES,
 ];

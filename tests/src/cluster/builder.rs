@@ -60,12 +60,9 @@ pub struct ClusterBuilder {
     prolog: Option<PathBuf>,
     epilog: Option<PathBuf>,
     imex: bool,
-<<<<<<< HEAD
     tree: Option<Tree>,
     controller_under: Vec<String>,
-=======
     orders: bool,
->>>>>>> 687fb30 (Test cluster: a tray can be switched off and on; hooks take orders; jobs with faults are played and judged (xtask soak imex))
     overrides: Vec<(String, String)>,
     files: Vec<Entry>,
 }
@@ -79,12 +76,9 @@ impl Default for ClusterBuilder {
             prolog: None,
             epilog: None,
             imex: true,
-<<<<<<< HEAD
             tree: None,
             controller_under: Vec::new(),
-=======
             orders: false,
->>>>>>> 687fb30 (Test cluster: a tray can be switched off and on; hooks take orders; jobs with faults are played and judged (xtask soak imex))
             overrides: Vec::new(),
             files: Vec::new(),
         }
@@ -134,7 +128,6 @@ impl ClusterBuilder {
         self
     }
 
-<<<<<<< HEAD
     /// Another root tree than the one in use.
     #[must_use]
     pub fn tree(mut self, tree: Tree) -> Self {
@@ -146,12 +139,13 @@ impl ClusterBuilder {
     #[must_use]
     pub fn controller_under(mut self, command: Vec<String>) -> Self {
         self.controller_under = command;
-=======
+        self
+    }
+
     /// Prolog and epilog take orders (see [`Cluster::order`]): `sim-hook` stands in front of each.
     #[must_use]
     pub fn with_orders(mut self) -> Self {
         self.orders = true;
->>>>>>> 687fb30 (Test cluster: a tray can be switched off and on; hooks take orders; jobs with faults are played and judged (xtask soak imex))
         self
     }
 

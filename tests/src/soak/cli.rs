@@ -105,7 +105,6 @@ impl Options {
         let seed = self.seed.unwrap_or_else(|| since.map_or(1, |since| since.as_secs()));
         let count = self.jobs.unwrap_or(200);
         println!("{count} random jobs with random faults, seed {seed}");
-        let steps = (steps.prolog.len(), steps.epilog.len());
         let nodes = soak.nodes();
         let (mut small, mut wide) = (Vec::new(), Vec::new());
         for number in 0..count {

@@ -65,10 +65,10 @@ fn slow(cluster: &Cluster, tray: &str, kind: FaultKind, ms: u64) -> anyhow::Resu
 fn orders(plan: &Plan, position: usize) -> sim::hook::Settings {
     let mut orders = sim::hook::Settings::default();
     for event in plan.events.iter().filter(|event| event.tray == position) {
-        match event.deed {
-            Deed::Late(ms) => orders.prolog.after_ms = ms,
-            Deed::KillProlog(step) => orders.prolog.kill_after = Some(step),
-            Deed::KillEpilog(step) => orders.epilog.kill_after = Some(step),
+        match &event.deed {
+            Deed::Late(ms) => orders.prolog.after_ms = *ms,
+            Deed::KillProlog(step) => orders.prolog.kill_after = Some(step.clone()),
+            Deed::KillEpilog(step) => orders.epilog.kill_after = Some(step.clone()),
             _ => {}
         }
     }

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_a_killed_epilog_leaves_must_be_gone_after_the_next_job() {
-        let plan = Plan::one(Phase::Before, 1, Deed::KillEpilog(3));
+        let plan = Plan::one(Phase::Before, 1, Deed::KillEpilog("lock".to_owned()));
         let left: BTreeMap<_, _> =
             [("b".to_owned(), ["channel0".to_owned()].into_iter().collect::<BTreeSet<_>>())].into();
         let first = Seen { out: out(&["b"]), left: left.clone(), ..seen() };

@@ -28,10 +28,10 @@ pub enum Deed {
     Fault(Fault),
     /// The tray's prolog begins so many milliseconds late.
     Late(u64),
-    /// The tray's prolog is killed when so many of its steps are done.
-    KillProlog(usize),
-    /// The tray's epilog is killed when so many of its steps are done.
-    KillEpilog(usize),
+    /// The tray's prolog is killed when this step is done.
+    KillProlog(String),
+    /// The tray's epilog is killed when this step is done.
+    KillEpilog(String),
     /// The job is cancelled.
     Cancel,
     /// The job is requeued; it may start again on the same trays.
@@ -181,8 +181,8 @@ impl fmt::Display for Deed {
             Self::Fault(Fault { kind, ms: None }) => f.write_str(&kind.name()),
             Self::Fault(Fault { kind, ms: Some(ms) }) => write!(f, "{} {ms} ms", kind.name()),
             Self::Late(ms) => write!(f, "prolog {ms} ms late"),
-            Self::KillProlog(step) => write!(f, "SIGKILL of the prolog after step {step}"),
-            Self::KillEpilog(step) => write!(f, "SIGKILL of the epilog after step {step}"),
+            Self::KillProlog(step) => write!(f, "SIGKILL of the prolog after: {step}"),
+            Self::KillEpilog(step) => write!(f, "SIGKILL of the epilog after: {step}"),
             Self::Cancel => f.write_str("scancel"),
             Self::Requeue => f.write_str("requeue"),
             Self::RestartSlurmd => f.write_str("slurmd restart"),
@@ -230,8 +230,13 @@ mod tests {
 
     #[test]
     fn only_a_killed_epilog_may_leave_something() {
-        assert_eq!(Plan::one(Phase::Before, 2, Deed::KillEpilog(1)).allowed().may_leave, BTreeSet::from([2]));
-        assert!(Plan::one(Phase::Before, 2, Deed::KillProlog(1)).allowed().may_leave.is_empty());
+        assert_eq!(
+            Plan::one(Phase::Before, 2, Deed::KillEpilog("lock".to_owned())).allowed().may_leave,
+            BTreeSet::from([2])
+        );
+        assert!(
+            Plan::one(Phase::Before, 2, Deed::KillProlog("lock".to_owned())).allowed().may_leave.is_empty()
+        );
     }
 
     #[test]

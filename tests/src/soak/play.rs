@@ -25,9 +25,9 @@ const SETTLED: Duration = Duration::from_secs(90);
 const REACHED: Duration = Duration::from_secs(60);
 /// A job is over, and its trays neither run nor end one.
 const OVER: Duration = Duration::from_secs(150);
-/// Slurm goes on saying that a prolog runs on a tray that was switched off under it; a script that began without a channel does
-/// not wait longer than this for Slurm to take the job back.
-const TAKEN_BACK: Duration = Duration::from_secs(20);
+/// Slurm goes on saying that a prolog runs where slurmd or the tray went away under it. A script that has begun waits no longer
+/// than this for Slurm to say that it does not, or to take the job back.
+const TAKEN_BACK: Duration = Duration::from_secs(15);
 /// An orphan that an epilog has overtaken ends within its next look.
 const LAST_TRACES: Duration = Duration::from_secs(5);
 /// A fault acts on a running job for so long.
@@ -49,6 +49,8 @@ pub(super) struct Stage<'a> {
 enum Start {
     /// The script runs, and every tray is ready.
     Whole,
+    /// The script runs with a channel, and some tray is not ready.
+    Half,
     /// The script runs without a channel.
     NoDomain,
     /// Slurm has taken the job back.
@@ -197,6 +199,7 @@ impl<'a> Job<'a> {
             seen.outcome = match &start {
                 Start::Whole if run == 0 => "ran".to_owned(),
                 Start::Whole => format!("ran at start {}", run + 1),
+                Start::Half => "began half-formed".to_owned(),
                 Start::NoDomain => "began without a domain".to_owned(),
                 Start::Over(state) => state.clone(),
             };
@@ -270,6 +273,7 @@ impl<'a> Job<'a> {
 
     fn running(&mut self, plan: &Plan) -> anyhow::Result<()> {
         let mut any = false;
+        self.note_files(0)?;
         for event in plan.at(Phase::Running) {
             any = true;
             deeds::happen(self.stage.cluster, self.id, &self.trays[event.tray], event)?;
@@ -298,13 +302,21 @@ impl<'a> Job<'a> {
             let began = tray::began(stage.cluster, &self.trays[0], id, run)?;
             let line = stage.watch.now(id);
             Ok(match (began, line) {
-                (Some(channels), _) if !channels.is_empty() && ready == self.trays.len() => Ok(Start::Whole),
                 (_, Some(line)) if line.is_held() => Ok(Start::Over("requeued and held".to_owned())),
                 (_, Some(line)) if line.is_over() => Ok(Start::Over(line.state.to_lowercase())),
-                (Some(channels), Some(line))
-                    if channels.is_empty() && line.runs() && line.restarts == run =>
-                {
-                    Ok(Start::NoDomain)
+                (Some(channels), Some(line)) if line.restarts == run => {
+                    let since = *alone.get_or_insert_with(Instant::now);
+                    let whole = ready == self.trays.len();
+                    let settled =
+                        line.runs() || (since.elapsed() > TAKEN_BACK && (whole || channels.is_empty()));
+                    match (settled, channels.is_empty()) {
+                        (false, _) => Err(format!(
+                            "ready on {ready} trays, script began: {channels:?}, Slurm: {line:?}"
+                        )),
+                        (true, true) => Ok(Start::NoDomain),
+                        (true, false) if whole => Ok(Start::Whole),
+                        (true, false) => Ok(Start::Half),
+                    }
                 }
                 (began, line) => {
                     Err(format!("ready on {ready} trays, script began: {began:?}, Slurm: {line:?}"))

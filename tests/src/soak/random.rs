@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::plan::{Deed, Event, Phase, Plan};
+use super::table::Steps;
 use crate::fault::{Fault, FaultKind};
 use clap::ValueEnum as _;
 
@@ -30,8 +31,8 @@ impl Dice {
     }
 }
 
-/// The plan of the job with this number. `steps` are the numbers of steps of prolog and epilog.
-pub fn plan(seed: u64, number: u32, steps: (usize, usize)) -> Plan {
+/// The plan of the job with this number; there must be steps of both hooks.
+pub fn plan(seed: u64, number: u32, steps: &Steps) -> Plan {
     let mut dice = Dice(seed ^ (u64::from(number) << 32));
     // The first numbers of close seeds would be close.
     dice.next();
@@ -52,12 +53,12 @@ pub fn plan(seed: u64, number: u32, steps: (usize, usize)) -> Plan {
     plan
 }
 
-fn deed(dice: &mut Dice, steps: (usize, usize)) -> (Phase, Deed) {
+fn deed(dice: &mut Dice, steps: &Steps) -> (Phase, Deed) {
     let any = [Phase::Before, Phase::Forming, Phase::Running, Phase::Ending];
     let later = [Phase::Forming, Phase::Running, Phase::Ending];
     match dice.below(12) {
-        0 => (Phase::Before, Deed::KillProlog(1 + dice.below(steps.0))),
-        1 => (Phase::Before, Deed::KillEpilog(1 + dice.below(steps.1))),
+        0 => (Phase::Before, Deed::KillProlog(dice.pick(&steps.prolog))),
+        1 => (Phase::Before, Deed::KillEpilog(dice.pick(&steps.epilog))),
         2 => (dice.pick(&later), Deed::Cancel),
         3 => (Phase::Running, Deed::Requeue),
         4 => (dice.pick(&later), Deed::Reboot),
@@ -76,16 +77,21 @@ fn deed(dice: &mut Dice, steps: (usize, usize)) -> (Phase, Deed) {
 mod tests {
     use super::*;
 
+    fn steps() -> Steps {
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect();
+        Steps { prolog: names(&["a", "b"]), epilog: names(&["c"]) }
+    }
+
     #[test]
     fn a_seed_gives_the_same_jobs_and_another_one_others() {
-        let jobs = |seed: u64| -> Vec<Plan> { (0..50).map(|number| plan(seed, number, (30, 20))).collect() };
+        let jobs = |seed: u64| -> Vec<Plan> { (0..50).map(|number| plan(seed, number, &steps())).collect() };
         assert_eq!(jobs(1), jobs(1));
         assert_ne!(jobs(1), jobs(2));
     }
 
     #[test]
     fn plans_can_be_played_and_show_everything() {
-        let plans: Vec<Plan> = (0..2_000).map(|number| plan(7, number, (30, 20))).collect();
+        let plans: Vec<Plan> = (0..2_000).map(|number| plan(7, number, &steps())).collect();
         for plan in &plans {
             assert!((1..=TRAYS_MAX).contains(&plan.trays));
             assert!(plan.events.iter().all(|event| event.tray < plan.trays), "{plan:?}");

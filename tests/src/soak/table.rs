@@ -43,10 +43,10 @@ pub fn rows(steps: &Steps) -> Vec<Row> {
         }
     }
     for (position, words) in steps.prolog.iter().enumerate() {
-        rows.push(killed("prolog", position, words, Deed::KillProlog(position + 1)));
+        rows.push(killed("prolog", position, words, Deed::KillProlog(words.clone())));
     }
     for (position, words) in steps.epilog.iter().enumerate() {
-        rows.push(killed("epilog", position, words, Deed::KillEpilog(position + 1)));
+        rows.push(killed("epilog", position, words, Deed::KillEpilog(words.clone())));
     }
     for phase in [Phase::Forming, Phase::Running, Phase::Ending] {
         for side in SIDES {

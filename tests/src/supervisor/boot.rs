@@ -121,7 +121,8 @@ impl Booted {
     pub(super) fn switch_off(&mut self, index: usize) -> anyhow::Result<()> {
         let node = &mut self.nodes[index];
         let first = Pid::from_raw(node.pid);
-        kill(first, Signal::SIGKILL).with_context(|| format!("{} is switched off already", node.spec.name))?;
+        kill(first, Signal::SIGKILL)
+            .with_context(|| format!("{} is switched off already", node.spec.name))?;
         // As the first process of its pid namespace it is gone only when all others in there are.
         waitpid(first, None).with_context(|| format!("{}: its first process is gone", node.spec.name))?;
         Ok(())

@@ -143,11 +143,7 @@ impl Supervisor<'_> {
             Request::Status => return self.status().map(Reply::Status),
             Request::StartDaemon { node, after_boot } => {
                 let index = self.index(&node)?;
-<<<<<<< HEAD
-                self.nodes[index].ask(&NodeRequest::Start { after_boot })?;
-=======
-                self.cluster.nodes[index].ask(&NodeRequest::Start)?;
->>>>>>> 687fb30 (Test cluster: a tray can be switched off and on; hooks take orders; jobs with faults are played and judged (xtask soak imex))
+                self.cluster.nodes[index].ask(&NodeRequest::Start { after_boot })?;
             }
             Request::StopDaemon { node, signal } => {
                 let index = self.index(&node)?;

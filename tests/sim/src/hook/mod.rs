@@ -11,6 +11,7 @@ mod trace;
 
 use crate::store;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -42,8 +43,8 @@ pub struct Settings {
 pub struct Orders {
     /// Milliseconds before it begins.
     pub after_ms: u64,
-    /// It is killed (SIGKILL) when this many of its steps are done; slurmd sees it killed.
-    pub kill_after: Option<usize>,
+    /// It is killed (SIGKILL) when the step of this name is done (see [`Names`]); slurmd sees it killed.
+    pub kill_after: Option<String>,
     /// Its steps are written into the file `steps-<name>`, one a line.
     pub note_steps: bool,
     /// Shell text that runs in its place.
@@ -72,6 +73,18 @@ impl Settings {
 #[must_use]
 pub fn steps_file(name: &str) -> String {
     format!("steps-{name}")
+}
+
+/// Gives each step of a run a name: what it did, and from the second time on how often it has.
+#[derive(Debug, Default)]
+pub struct Names(HashMap<String, usize>);
+
+impl Names {
+    fn of(&mut self, step: String) -> String {
+        let times = self.0.entry(step.clone()).or_insert(0);
+        *times += 1;
+        if *times == 1 { step } else { format!("{step} ({times})") }
+    }
 }
 
 /// Runs the hook of this program's own name.
@@ -104,10 +117,12 @@ fn run() -> io::Result<ExitStatus> {
     if orders.kill_after.is_none() && !orders.note_steps {
         return Err(real.exec());
     }
-    let mut seen = Vec::new();
+    let (mut names, mut seen) = (Names::default(), Vec::new());
     let status = trace::run(&mut real, |step| {
-        seen.push(step);
-        orders.kill_after != Some(seen.len())
+        let name = names.of(step);
+        let goes_on = orders.kill_after.as_ref() != Some(&name);
+        seen.push(name);
+        goes_on
     })?;
     if orders.note_steps {
         let mut text = seen.join("\n");
@@ -136,13 +151,20 @@ mod tests {
 
     #[test]
     fn orders_need_only_what_they_change() {
-        let read: Settings = serde_json::from_str(r#"{"epilog":{"kill_after":3}}"#).unwrap();
-        let orders = Orders { kill_after: Some(3), ..Orders::default() };
+        let read: Settings = serde_json::from_str(r#"{"epilog":{"kill_after":"lock"}}"#).unwrap();
+        let orders = Orders { kill_after: Some("lock".to_owned()), ..Orders::default() };
         assert_eq!(read, Settings { epilog: orders, ..Settings::default() });
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Settings::load(dir.path()).unwrap(), Settings::default());
         read.save(dir.path()).unwrap();
         assert_eq!(Settings::load(dir.path()).unwrap(), read);
+    }
+
+    #[test]
+    fn a_step_that_comes_again_has_a_number() {
+        let mut names = Names::default();
+        let seen = ["a", "b", "a"].map(|step| names.of(step.to_owned()));
+        assert_eq!(seen, ["a", "b", "a (2)"]);
     }
 
     #[test]

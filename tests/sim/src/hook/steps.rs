@@ -76,13 +76,13 @@ fn old_form(_call: &Call) -> Option<Step> {
     None
 }
 
-/// A path in which the job's number does not show, so that two jobs have the same steps.
+/// A path in which neither a job's number nor a process's shows, so that two runs have the same steps.
 pub(super) fn without_numbers(path: &str) -> String {
     let mut words = String::new();
     for c in path.chars() {
         match c {
             '0'..='9' if words.ends_with('N') => {}
-            '0'..='9' if words.ends_with("job-") => words.push('N'),
+            '0'..='9' if words.ends_with("job-") || words.ends_with('.') => words.push('N'),
             c => words.push(c),
         }
     }
@@ -110,6 +110,7 @@ mod tests {
     fn two_jobs_have_the_same_steps() {
         assert_eq!(without_numbers("job-127.record"), "job-N.record");
         assert_eq!(without_numbers("/run/x2/job-7/config.cfg"), "/run/x2/job-N/config.cfg");
+        assert_eq!(without_numbers(".job-7.record.4711"), ".job-N.record.N");
         assert_eq!(without_numbers("channel0"), "channel0");
     }
 }
