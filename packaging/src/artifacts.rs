@@ -55,7 +55,11 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     Ok(stage)
 }
 
-fn put(built: &Path, stage: &Path) -> Result<()> {
+/// Puts what cargo has built into the folder `built` into the stage.
+///
+/// # Errors
+/// A file is missing, or the stage cannot be replaced.
+pub(crate) fn put(built: &Path, stage: &Path) -> Result<()> {
     let next = stage.with_extension(format!("next-{}", std::process::id()));
     fs::create_dir_all(&next).with_context(|| format!("create {}", next.display()))?;
     for (file, name) in ARTIFACTS {

@@ -89,10 +89,21 @@ pub struct NodeSpec {
     pub ip: Ipv4Addr,
     /// The Slurm daemon.
     pub daemon: DaemonSpec,
+    /// What it is made of where it is of another architecture than the others.
+    pub foreign: Option<Foreign>,
     /// The simulated hardware; absent on the controller and on plain nodes.
     pub hardware: Option<sim::nvml::Settings>,
     /// Faults from the beginning.
     pub faults: Vec<Fault>,
+}
+
+/// A node of another architecture, whose programs run under emulation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Foreign {
+    /// Its root tree.
+    pub tree: PathBuf,
+    /// Files that it has over those that all nodes share.
+    pub files: Vec<Entry>,
 }
 
 /// The Slurm daemon of a node. It is started as systemd would (`--systemd`), so its restarts and reloads are those of

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod mixed;
 mod room;
 mod tree;
 
@@ -23,6 +24,9 @@ use crate::workspace::Workspace;
 use room::{Inside, Room};
 
 const TRIPLE: &str = "aarch64-unknown-linux-gnu";
+
+/// What the names of the checks on clusters begin with: `arm::emulated`, `arm::mixed`.
+const CLUSTERS: &str = "arm::";
 
 /// What runs on trays, and what stands in for the vendor's programs there.
 const PACKAGES: &[&str] = &["fabric", "slurm-plugin", "imex-prolog", "topology-gen", "sim", "nvml-sim"];
@@ -63,14 +67,22 @@ pub(crate) fn test(workspace: &Workspace, filter: Option<&str>, log: &Path) -> R
     if outcome.failed > 0 {
         return Ok(outcome);
     }
-    let mut tests = cargo("test");
-    tests.args(["--no-fail-fast", "--lib", "--bins", "--tests"]);
-    outcome.add(cargo_test::count(&mut tests, &selection(filter), log)?);
-    for (name, why) in NOT_EMULATED {
-        outcome.add(Outcome::skip(&format!("arm: {name}"), why));
+    if !filter.is_some_and(|filter| filter.starts_with(CLUSTERS)) {
+        let mut tests = cargo("test");
+        tests.args(["--no-fail-fast", "--lib", "--bins", "--tests"]);
+        outcome.add(cargo_test::count(&mut tests, &selection(filter), log)?);
+        for (name, why) in NOT_EMULATED {
+            outcome.add(Outcome::skip(&format!("arm: {name}"), why));
+        }
     }
-    if filter.is_none() {
+    let wanted = |name: &str| filter.is_none_or(|filter| format!("{CLUSTERS}{name}").contains(filter));
+    if wanted("emulated") {
         outcome.add(cluster::check(&room, &format!("/mnt/target/{TRIPLE}/debug"), log)?);
+    }
+    if wanted("mixed") {
+        // The room is open: as long as it is, the kernel runs arm64 programs everywhere.
+        let built = target.join(TRIPLE).join("debug");
+        outcome.add(mixed::check(&room, &tree, &built, &target.join("stage"), log)?);
     }
     Ok(outcome)
 }

@@ -7,7 +7,7 @@ use crate::fault::Fault;
 use crate::layers;
 use crate::profile::{self, PlannedNode, Profile};
 use crate::slurm_conf::{self, CONTROLLER_IP, PORT, Settings};
-use crate::spec::{About, CONTROLLER, ClusterSpec, DaemonSpec, Entry, NodeSpec};
+use crate::spec::{About, CONTROLLER, ClusterSpec, DaemonSpec, Entry, Foreign, NodeSpec};
 use crate::stage::{self, Artifact};
 use crate::state::{self, Registry, State};
 use crate::supervisor::Owner;
@@ -65,6 +65,16 @@ pub struct ClusterBuilder {
     orders: bool,
     overrides: Vec<(String, String)>,
     files: Vec<Entry>,
+    foreign: Vec<ForeignTray>,
+    under: Vec<(String, Vec<String>)>,
+}
+
+/// A tray of another architecture.
+#[derive(Debug, Clone)]
+struct ForeignTray {
+    node: String,
+    tree: Tree,
+    stage: PathBuf,
 }
 
 impl Default for ClusterBuilder {
@@ -81,6 +91,8 @@ impl Default for ClusterBuilder {
             orders: false,
             overrides: Vec::new(),
             files: Vec::new(),
+            foreign: Vec::new(),
+            under: Vec::new(),
         }
     }
 }
@@ -170,6 +182,21 @@ impl ClusterBuilder {
         self
     }
 
+    /// Makes a tray one of another architecture, with its own root tree and staged artifacts. The kernel must be able to run its
+    /// programs.
+    #[must_use]
+    pub fn foreign_tray(mut self, node: &str, tree: Tree, stage: impl Into<PathBuf>) -> Self {
+        self.foreign.push(ForeignTray { node: node.to_owned(), tree, stage: stage.into() });
+        self
+    }
+
+    /// A command under which a tray's slurmd runs.
+    #[must_use]
+    pub fn under(mut self, node: &str, command: &[&str]) -> Self {
+        self.under.push((node.to_owned(), command.iter().map(|word| (*word).to_owned()).collect()));
+        self
+    }
+
     /// Starts the cluster and waits until all nodes are idle and the blocks are in force.
     ///
     /// # Errors
@@ -221,6 +248,12 @@ impl ClusterBuilder {
         let prolog = self.hook(&mut shared, &self.prolog, Artifact::Prolog, stage::PROLOG)?;
         let epilog = self.hook(&mut shared, &self.epilog, Artifact::Epilog, stage::EPILOG)?;
         shared.extend(self.files.iter().cloned());
+        let mut overrides = self.overrides.clone();
+        let mut nodes = node_specs(profile, &self.controller_under);
+        for (node, command) in &self.under {
+            node_named(&mut nodes, node)?.daemon.argv.splice(0..0, command.iter().cloned());
+        }
+        self.add_foreign(tree, &mut nodes, &mut shared, &mut overrides)?;
         let controller = slurm_conf::controller_files(&Settings {
             cluster: &self.name,
             profile,
@@ -228,7 +261,7 @@ impl ClusterBuilder {
             our_plugin: self.plugin != Plugin::Stock,
             prolog,
             epilog,
-            overrides: &self.overrides,
+            overrides: &overrides,
         })?;
         Ok(ClusterSpec {
             name: self.name.clone(),
@@ -241,8 +274,38 @@ impl ClusterBuilder {
             },
             shared,
             controller,
-            nodes: node_specs(profile, &self.controller_under),
+            nodes,
         })
+    }
+
+    /// What trays of another architecture need: Slurm refuses a plugin directory that is not there, and the architectures have
+    /// different ones.
+    fn add_foreign(
+        &self,
+        tree: &Tree,
+        nodes: &mut [NodeSpec],
+        shared: &mut Vec<Entry>,
+        overrides: &mut Vec<(String, String)>,
+    ) -> anyhow::Result<()> {
+        let mut plugin_dirs = vec![Path::new(crate::paths::PLUGIN_DIR), tree.plugin_dir()];
+        for tray in &self.foreign {
+            let mut files = layers::accounts(tray.tree.root())?;
+            for artifact in Artifact::ALL {
+                files.push(artifact.entry(tray.stage.join(artifact.file_name())));
+            }
+            files.push(Entry::directory(tree.plugin_dir()));
+            shared.push(Entry::directory(tray.tree.plugin_dir()));
+            if !plugin_dirs.contains(&tray.tree.plugin_dir()) {
+                plugin_dirs.push(tray.tree.plugin_dir());
+            }
+            let foreign = Foreign { tree: tray.tree.root().to_owned(), files };
+            node_named(nodes, &tray.node)?.foreign = Some(foreign);
+        }
+        if !self.foreign.is_empty() {
+            let dirs: Vec<String> = plugin_dirs.iter().map(|dir| dir.display().to_string()).collect();
+            overrides.push(("PluginDir".to_owned(), dirs.join(":")));
+        }
+        Ok(())
     }
 
     /// Path of the prolog or epilog inside the nodes: the given file, else the staged one.
@@ -275,6 +338,10 @@ impl ClusterBuilder {
     }
 }
 
+fn node_named<'a>(nodes: &'a mut [NodeSpec], name: &str) -> anyhow::Result<&'a mut NodeSpec> {
+    nodes.iter_mut().find(|node| node.name == name).with_context(|| format!("the profile has no node {name}"))
+}
+
 fn node_specs(profile: &Profile, controller_under: &[String]) -> Vec<NodeSpec> {
     let probe = [stage::TOPOLOGY_GEN, "probe", "--extra"].map(str::to_owned).to_vec();
     let argv = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<String>>();
@@ -286,6 +353,7 @@ fn node_specs(profile: &Profile, controller_under: &[String]) -> Vec<NodeSpec> {
             argv: [controller_under, &argv("slurmctld --systemd")].concat(),
             extra: None,
         },
+        foreign: None,
         hardware: None,
         faults: Vec::new(),
     };
@@ -309,6 +377,7 @@ fn node_specs(profile: &Profile, controller_under: &[String]) -> Vec<NodeSpec> {
             .filter(|fault| fault.node == node.name)
             .map(|fault| Fault::new(fault.kind))
             .collect(),
+        foreign: None,
         name: node.name,
         ip: node.ip,
     };

@@ -191,7 +191,15 @@ impl Layers {
     }
 
     fn root_plan(&self, spec: &ClusterSpec, node: &NodeSpec) -> anyhow::Result<RootPlan> {
-        let mut layers = vec![self.shared.clone(), spec.tree.clone()];
+        let tree = node.foreign.as_ref().map_or(&spec.tree, |foreign| &foreign.tree);
+        let mut layers = vec![self.shared.clone(), tree.clone()];
+        if let Some(foreign) = &node.foreign {
+            let own = self.scratch.join(format!("foreign-{}", node.name));
+            fs::create_dir(&own)?;
+            layers::write(&foreign.files, &own)
+                .with_context(|| format!("cannot fill the layer of {}", node.name))?;
+            layers.insert(0, own);
+        }
         if node.name == crate::spec::CONTROLLER {
             layers.insert(0, self.controller.clone());
         }
