@@ -10,7 +10,8 @@ use crate::ports::LocalPorts;
 use crate::resolve::system_lookup;
 use crate::run::{Hook, Surroundings, run};
 use crate::status::TrayStatus;
-use fabric::names::NodeName;
+use crate::watch::{Watcher, watch};
+use fabric::names::{JobId, NodeName};
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ enum Request {
     CheckConfig,
     Status(Form),
     Health,
+    /// For ourselves only.
+    Watch(JobId),
     Refused(String),
 }
 
@@ -51,6 +54,9 @@ fn parse(hook: Hook, arguments: &[OsString]) -> Request {
         (Hook::Prolog, ["status"]) => Request::Status(Form::Text),
         (Hook::Prolog, ["status", "--json"]) => Request::Status(Form::Json),
         (Hook::Prolog, ["health"]) => Request::Health,
+        (Hook::Prolog, ["watch-daemon", job]) => {
+            job.parse().map_or_else(|_| Request::Refused(format!("watch-daemon {job}")), Request::Watch)
+        }
         (_, other) => Request::Refused(other.join(" ")),
     }
 }
@@ -188,8 +194,21 @@ fn as_slurmd_runs_it(hook: Hook, paths: Paths) -> ExitCode {
         environment: std::env::vars_os().collect::<Environment>(),
         read_tray: fabric::nvml::read_tray,
         lookup: system_lookup,
+        watcher: Some(Watcher::own()),
     };
     ExitCode::from(run(hook, &surroundings).exit_code())
+}
+
+fn watch_daemon(paths: &Paths, job: JobId) -> ExitCode {
+    crate::log::init(paths, "imex-prolog");
+    let metrics = Settings::load(&paths.settings).unwrap_or_default().metrics.directory;
+    match watch(paths, job, metrics.as_deref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::warn!(%job, %error, "the IMEX daemon is not watched any more");
+            ExitCode::from(PROBLEMS)
+        }
+    }
 }
 
 /// All of `imex-prolog` and `imex-epilog`.
@@ -203,6 +222,7 @@ pub fn main(hook: Hook) -> ExitCode {
         Request::Version => Answer::out(format!("{} {}\n", name(hook), env!("CARGO_PKG_VERSION"))).print(),
         Request::CheckConfig => check_config(&paths).print(),
         Request::Status(form) => status(&paths, form).print(),
+        Request::Watch(job) => watch_daemon(&paths, job),
         Request::Health => health(&health_ground(paths)).print(),
         Request::Refused(words) => {
             let name = name(hook);

@@ -240,9 +240,11 @@ fn judge_job(job: &JobStatus, health: &mut Health) {
                 .push(format!("job {id} left a record before the last boot; the next prolog removes it"));
         }
         (Some(domain), _) if domain.daemon.as_ref().is_some_and(|daemon| !daemon.alive) => {
-            health
-                .warnings
-                .push(format!("the IMEX daemon of job {id} is gone; the next prolog starts its own"));
+            let lost = domain.daemon.as_ref().and_then(|daemon| daemon.lost_at);
+            let at = lost.map(|at| format!(" since {at} (seconds since 1970)")).unwrap_or_default();
+            health.warnings.push(format!(
+                "the IMEX daemon of job {id} is gone{at}, and with it the job's shared memory; the next prolog starts its own"
+            ));
         }
         (Some(_), _) => {}
         (None, fault) => {

@@ -50,3 +50,4 @@ pub mod tray;
 pub mod verdict;
 pub mod version;
 pub mod wait;
+pub mod watch;

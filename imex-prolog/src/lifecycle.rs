@@ -158,6 +158,8 @@ pub enum Closed {
         daemon: Ended,
         /// How far the domain had come.
         was: Option<State>,
+        /// Whether a complete domain's own daemon had ended before.
+        lost: bool,
     },
 }
 
@@ -244,8 +246,11 @@ pub fn end<W: World>(world: &mut W, job: JobId, epilog_started: Started) -> Resu
         Stored::Record(record) if record.prolog_started > epilog_started => return Ok(Closed::LaterRun),
         Stored::Record(_) | Stored::FilesOnly | Stored::Damaged(_) => {}
     }
-    let was = if let Stored::Record(record) = &stored { Some(record.state) } else { None };
-    take_down(world, job, stored).map(|daemon| Closed::Gone { daemon, was })
+    let record = if let Stored::Record(record) = &stored { Some(record.as_ref().clone()) } else { None };
+    let daemon = take_down(world, job, stored)?;
+    let was = record.as_ref().map(|record| record.state);
+    let served = record.is_some_and(|record| record.state == State::Ready && record.daemon.is_some());
+    Ok(Closed::Gone { daemon, was, lost: served && daemon == Ended::Already })
 }
 
 /// The order of removal: the way into the fabric first, then the daemon, then its files, at last the record.

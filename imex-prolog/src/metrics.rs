@@ -51,13 +51,22 @@ pub struct Run<'a> {
     pub now: u64,
 }
 
+/// Something that happened between runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A daemon ended under its running job.
+    DaemonLost,
+}
+
 /// Name, kind and help of each metric, in the order of the file.
-const METRICS: [(&str, &str, &str); 5] = [
+const METRICS: [(&str, &str, &str); 7] = [
     ("runs_total", "counter", "Runs by program and outcome."),
     ("run_seconds_total", "counter", "Time spent in runs by program."),
     ("last_run_seconds", "gauge", "Length of the last run by program."),
     ("last_run_timestamp_seconds", "gauge", "End of the last run by program."),
     ("last_phase_seconds", "gauge", "Length of each phase of the last run by program."),
+    ("events_total", "counter", "What went wrong between runs."),
+    ("last_event_timestamp_seconds", "gauge", "When that happened last."),
 ];
 
 /// Adds a run to the file in `directory`.
@@ -65,12 +74,31 @@ const METRICS: [(&str, &str, &str); 5] = [
 /// # Errors
 /// [`MetricsError`].
 pub fn add(directory: &Path, state: &Dir, run: Run<'_>) -> Result<(), MetricsError> {
+    change(directory, state, |samples| count(samples, run))
+}
+
+/// Adds an event of the time `now`, in seconds since 1970.
+///
+/// # Errors
+/// [`MetricsError`].
+pub fn count_event(directory: &Path, state: &Dir, event: Event, now: u64) -> Result<(), MetricsError> {
+    let labels = match event {
+        Event::DaemonLost => "event=\"daemon-lost\"",
+    };
+    change(directory, state, |samples| {
+        *samples.entry(("events_total".to_owned(), labels.to_owned())).or_default() += 1.0;
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
+        samples.insert(("last_event_timestamp_seconds".to_owned(), labels.to_owned()), now as f64);
+    })
+}
+
+fn change(directory: &Path, state: &Dir, change: impl FnOnce(&mut Samples)) -> Result<(), MetricsError> {
     let _lock = TrayLock::take_named(state, "metrics.lock", Deadline::after(LOCK_PATIENCE))
         .map_err(MetricsError::Lock)?;
     let dir = Dir::open(directory).map_err(MetricsError::Directory)?;
     let old = dir.read(FILE, LEN_MAX).unwrap_or_default().unwrap_or_default();
     let mut samples = parse(&String::from_utf8_lossy(&old));
-    count(&mut samples, run);
+    change(&mut samples);
     // Read by a collector that does not run as root.
     dir.write_atomic(FILE, text(&samples).as_bytes(), 0o644).map_err(MetricsError::Write)
 }
@@ -160,6 +188,10 @@ mod tests {
             ]
         );
         assert_eq!(text.matches("# TYPE").count(), METRICS.len());
+        count_event(&dir, &state, Event::DaemonLost, 1_790_000_007).unwrap();
+        add(&dir, &state, run("ready")).unwrap();
+        let text = std::fs::read_to_string(dir.join(FILE)).unwrap();
+        assert!(text.contains("slurm_nvlink_imex_events_total{event=\"daemon-lost\"} 1\n"), "{text}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::resolve::Lookup;
 use crate::secure_fs::Dir;
 use crate::tray::{Tray, TrayError};
 use crate::verdict::Outcome;
+use crate::watch::Watcher;
 use fabric::names::{BlockName, JobId, NodeName};
 use fabric::nvml::NvmlError;
 use fabric::reading::TrayReading;
@@ -38,6 +39,8 @@ pub struct Surroundings {
     pub read_tray: fn() -> Result<TrayReading, NvmlError>,
     /// Finds addresses.
     pub lookup: Lookup,
+    /// Begins watches over daemons.
+    pub watcher: Option<Watcher>,
 }
 
 /// Which of the two programs.

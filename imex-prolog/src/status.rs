@@ -7,10 +7,12 @@ use crate::paths::Paths;
 use crate::procfs::{Proc, Process};
 use crate::record::{self, Kind, Record, RecordError, State};
 use crate::secure_fs::{Dir, FsError};
+use crate::watch;
 use fabric::names::JobId;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::time::SystemTime;
 use thiserror::Error;
 
 /// The tray cannot be looked at.
@@ -37,6 +39,9 @@ pub struct DaemonStatus {
     pub pid: i32,
     /// Whether exactly this process runs.
     pub alive: bool,
+    /// When it ended under its running job, in seconds since 1970, as far as somebody watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_at: Option<u64>,
 }
 
 /// A member of a domain.
@@ -163,7 +168,10 @@ impl JobStatus {
         };
         let daemon = match (&domain.daemon, domain.kind) {
             (Some(daemon), _) if daemon.alive => format!("daemon {} runs", daemon.pid),
-            (Some(daemon), _) => format!("daemon {} is gone", daemon.pid),
+            (Some(daemon), _) => match daemon.lost_at {
+                Some(at) => format!("daemon {} is gone since {}", daemon.pid, ago(at)),
+                None => format!("daemon {} is gone", daemon.pid),
+            },
             (None, Kind::Guest) => "guest of the standing domain".to_owned(),
             (None, Kind::Own | Kind::Standing) => "no daemon yet".to_owned(),
         };
@@ -186,6 +194,12 @@ impl JobStatus {
         }
         text
     }
+}
+
+/// A time of the past, as people want it.
+fn ago(at: u64) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |span| span.as_secs());
+    format!("{} s", now.saturating_sub(at))
 }
 
 /// One look at the tray.
@@ -248,7 +262,10 @@ impl Look {
         let this_boot = record.boot == self.boot;
         let alive = |process: Process| Ok::<bool, StatusError>(this_boot && self.owner.is_alive(process)?);
         let daemon = match record.daemon {
-            Some(process) => Some(DaemonStatus { pid: process.pid, alive: alive(process)? }),
+            Some(process) => {
+                let lost_at = watch::lost_at(&self.state, record.job)?.filter(|_| record.kind == Kind::Own);
+                Some(DaemonStatus { pid: process.pid, alive: alive(process)?, lost_at })
+            }
             None => None,
         };
         let mark = if record.kind == Kind::Standing { None } else { Mark::find(&self.state, record.job)? };

@@ -21,6 +21,7 @@ use crate::record::{self, Kind, Record, RecordError};
 use crate::roll_call::RollCall;
 use crate::secure_fs::{Dir, FsError};
 use crate::tls::{self, TlsError};
+use crate::watch;
 use fabric::names::JobId;
 use std::collections::BTreeSet;
 use std::io;
@@ -340,8 +341,8 @@ impl<O: DaemonOwner> World for Tray<O> {
     }
 
     fn erase(&mut self, job: JobId) -> Result<(), TrayError> {
-        self.state
-            .remove_file(&record::file_name(job))
+        watch::forget(&self.state, job)
+            .and_then(|()| self.state.remove_file(&record::file_name(job)))
             .and_then(|_| self.state.sync())
             .map_err(self.state_fault(job))
     }

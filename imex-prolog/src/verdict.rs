@@ -132,7 +132,7 @@ pub fn of_end(result: Result<Closed, TrayError>) -> Outcome {
     match result {
         Ok(Closed::Nothing) => Outcome::Nothing("no domain of this job on this tray".to_owned()),
         Ok(Closed::LaterRun) => Outcome::Nothing("the job's domain belongs to a later run".to_owned()),
-        Ok(Closed::Gone { daemon, was }) => {
+        Ok(Closed::Gone { daemon, was, .. }) => {
             let was = match was {
                 Some(State::Ready) => "the domain was complete",
                 Some(State::Starting) => "the domain was still forming",

@@ -311,8 +311,12 @@ fn a_second_epilog_and_one_without_a_prolog_find_nothing() {
     let mut tray = Tray::default();
     assert_eq!(end_killed(&mut tray, 1, NEVER), Ok(Closed::Nothing));
     begin_killed(&mut tray, plan(1), NEVER, &ready()).unwrap();
-    let gone = Closed::Gone { daemon: Ended::Gracefully, was: Some(State::Ready) };
+    let gone = Closed::Gone { daemon: Ended::Gracefully, was: Some(State::Ready), lost: false };
     assert_eq!(end_killed(&mut tray, 1, NEVER), Ok(gone));
+    begin_killed(&mut tray, plan(1), NEVER, &ready()).unwrap();
+    tray.daemons.clear();
+    let lost = Closed::Gone { daemon: Ended::Already, was: Some(State::Ready), lost: true };
+    assert_eq!(end_killed(&mut tray, 1, NEVER), Ok(lost));
     assert_eq!(end_killed(&mut tray, 1, NEVER), Ok(Closed::Nothing));
 }
 

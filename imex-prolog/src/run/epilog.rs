@@ -6,14 +6,15 @@
 
 use super::{Ground, Summary, Surroundings, Times, budget};
 use crate::config::{Mode, Settings};
-use crate::lifecycle::end;
+use crate::lifecycle::{Closed, end};
 use crate::lock::TrayLock;
 use crate::mark::{Mark, forget_old};
 use crate::procfs::Proc;
 use crate::slurm_conf::SlurmConf;
 use crate::verdict::{Outcome, of_end, of_lock};
+use crate::watch;
 use fabric::report::Blame;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Reserved for SIGKILL and removal behind the wait for the daemon.
 const KILL_RESERVE: Duration = Duration::from_secs(10);
@@ -60,7 +61,13 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Result<Outcome, Outcom
     summary.phases.end("lock");
     forget_old(&ground.state, epilog_started.ticks, &boot).map_err(state_fault)?;
     let mut tray = ground.tray(&around.paths, settings, times)?;
+    let lost_at = watch::lost_at(&tray.state, job).ok().flatten();
     let result = end(&mut tray, job, epilog_started);
+    if let Ok(Closed::Gone { lost: true, .. }) = &result {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |span| span.as_secs());
+        let ago = lost_at.map(|at| now.saturating_sub(at));
+        tracing::warn!(%job, lost_at, seconds_ago = ago, "the IMEX daemon had ended before its job did: look at the daemon's log");
+    }
     summary.phases.end("remove");
     Ok(of_end(result))
 }

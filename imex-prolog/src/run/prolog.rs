@@ -21,11 +21,13 @@ use crate::standing::give_way;
 use crate::tray::{TrayError, log_name};
 use crate::verdict::{Domain, Outcome, of_begin, of_lock, with_fate};
 use crate::version::{Query, mismatch};
+use crate::watch::Watcher;
 use fabric::names::{BlockName, NodeName};
 use fabric::nvml::NvmlError;
 use fabric::reading::{TrayReading, Verdict};
 use fabric::report::{Blame, Report};
 use fabric::topology::Block;
+use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,7 +90,7 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
     let members = addresses(&listed.nodes, &job, &conf, around, &settings, budget)?;
     summary.phases.end("resolve");
     let ground = Ground { job_end: Some(job_end), ..Ground::prepare(&around.paths, started)? };
-    let place = Place { paths: &around.paths, conf: &job.conf, times };
+    let place = Place { paths: &around.paths, conf: &job.conf, times, watcher: around.watcher.as_ref() };
     let record = Record {
         job: job.id,
         kind: Kind::Own,
@@ -119,6 +121,7 @@ pub(super) struct Place<'a> {
     /// slurmd's `slurm.conf`.
     pub(super) conf: &'a Path,
     pub(super) times: Times,
+    pub(super) watcher: Option<&'a Watcher>,
 }
 
 /// The address of each node, the same for all that look.
@@ -323,6 +326,11 @@ fn bring_up(
         "beginning the domain"
     );
     let result = give_way(&mut tray).and_then(|()| begin(&mut tray, record));
+    if let (Ok(Begun::Ready { .. }), Some(watcher)) = (&result, place.watcher)
+        && let Err(error) = watcher.begin(job)
+    {
+        tracing::warn!(%job, %error, "nobody watches the IMEX daemon");
+    }
     phases.end_start(&result);
     let fate = ending::fate(&mut tray, &run, &result, place.conf);
     phases.end("end");
@@ -345,12 +353,25 @@ pub(super) fn outcome(
     of_begin(result, Domain { members, log_tail: &log_tail, strangers: &strangers })
 }
 
-/// The settings in one line, or that there is nothing to say about them.
+/// What the settings have instead of their defaults, in one line.
 pub(super) fn settings_words(settings: &Settings) -> String {
-    if *settings == Settings::default() {
-        return "defaults".to_owned();
+    let value = |settings: &Settings| serde_json::to_value(settings).unwrap_or_default();
+    difference(&value(settings), &value(&Settings::default()))
+        .map_or_else(|| "defaults".to_owned(), |difference| difference.to_string())
+}
+
+/// The parts of `value` that are not the same in `usual`.
+fn difference(value: &Value, usual: &Value) -> Option<Value> {
+    match (value, usual) {
+        _ if value == usual => None,
+        (Value::Object(entries), Value::Object(others)) => {
+            let changed = entries.iter().filter_map(|(key, value)| {
+                difference(value, others.get(key).unwrap_or(&Value::Null)).map(|part| (key.clone(), part))
+            });
+            Some(Value::Object(changed.collect()))
+        }
+        (value, _) => Some(value.clone()),
     }
-    serde_json::to_string(settings).unwrap_or_default()
 }
 
 pub(super) fn describe(members: &[Member]) -> String {
@@ -382,4 +403,19 @@ fn log_tail(paths: &Paths, name: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let skipped = lines.len().saturating_sub(TAIL_LINES);
     lines.into_iter().skip(skipped).map(|line| line.chars().filter(|c| !c.is_control()).collect()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_only_the_settings_that_were_changed() {
+        assert_eq!(settings_words(&Settings::default()), "defaults");
+        let text = "single_tray = \"skip\"\n[daemon]\nserver_port = 51000\n[partitions]\nx = \"off\"\n";
+        assert_eq!(
+            settings_words(&Settings::parse(text).unwrap()),
+            r#"{"daemon":{"server_port":51000},"partitions":{"x":"off"},"single_tray":"skip"}"#
+        );
+    }
 }

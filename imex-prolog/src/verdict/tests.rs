@@ -106,7 +106,7 @@ fn good_ends_say_how_long_and_what() {
     assert_eq!((outcome.exit_code(), outcome.word()), (0, "ready"));
     assert_eq!(text(&outcome), "all 2 members connected after 1234 ms, all complete 56 ms later, domain UP");
     assert_eq!(begun(Ok(Begun::RunEnded)).word(), "ended");
-    let gone = of_end(Ok(Closed::Gone { daemon: Ended::Gracefully, was: Some(State::Ready) }));
+    let gone = of_end(Ok(Closed::Gone { daemon: Ended::Gracefully, was: Some(State::Ready), lost: false }));
     assert_eq!(text(&gone), "the domain was complete; the daemon has ended in order");
     assert_eq!(of_end(Ok(Closed::Nothing)).exit_code(), 0);
 }

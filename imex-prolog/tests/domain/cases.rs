@@ -1,19 +1,19 @@
 //! The cases; each has its own tray.
 
-use crate::site::{Ran, Site};
+use crate::site::{Ran, Site, kill};
 use anyhow::{Result, ensure};
 use imex_prolog::deadline::{Deadline, Pauses};
 use libtest_mimic::{Failed, Trial};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
-pub(crate) const QUICK: &str = "[deadlines]\nready_seconds = 4\ncontrol_call_seconds = 1\nstop_seconds = 1\n";
+pub(crate) const QUICK: &str = "[deadlines]\nready_seconds = 6\ncontrol_call_seconds = 1\nstop_seconds = 1\n";
 
 pub(crate) type Case = fn() -> Result<()>;
 
 /// All cases; without root they are listed as ignored.
 pub(crate) fn all(is_root: bool) -> Vec<Trial> {
-    let cases: [(&str, Case); 18] = [
+    let cases: [(&str, Case); 19] = [
         ("a_job_on_one_tray_gets_its_domain_and_loses_it", one_tray),
         ("a_second_prolog_keeps_the_domain_and_a_second_epilog_finds_nothing", twice),
         ("a_daemon_that_refuses_to_start_is_this_trays_fault", refused),
@@ -29,6 +29,7 @@ pub(crate) fn all(is_root: bool) -> Vec<Trial> {
         ("no_tray_is_ready_while_another_ones_prolog_cannot_tell", half_formed),
         ("a_job_whose_peer_never_comes_is_put_back", put_back),
         ("an_encrypted_domain_has_checked_keys", encrypted),
+        ("a_daemon_that_ends_under_its_job_is_told_with_its_time", lost),
         ("a_daemon_of_another_version_is_this_trays_fault", other_version),
         ("runs_are_timed_in_the_log_and_counted_in_the_metrics", timed),
         ("the_next_job_clears_what_a_lost_epilog_left", next_job),
@@ -222,6 +223,22 @@ fn put_back() -> Result<()> {
     ran.expect(0, "outcome=\"no-domain\"")?;
     one.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
     one.ensure_clean(1)
+}
+
+fn lost() -> Result<()> {
+    let site = Site::alone("")?;
+    site.hook("prolog", 1)?.expect(0, "outcome=\"ready\"")?;
+    let note = site.paths.run_dir.join("job-1.lost");
+    let log = site.paths.own_log();
+    // Also when the watch is still on its way.
+    site.daemons(1)?.into_iter().for_each(kill);
+    wait_for("the note", || Ok(note.exists()))?;
+    wait_for("the log", || Ok(std::fs::read_to_string(&log)?.contains("has ended under its running job")))?;
+    let ran = site.hook("epilog", 1)?;
+    ran.expect(0, "WARN the IMEX daemon had ended before its job did")?;
+    ran.expect(0, "lost_at=")?;
+    ran.expect(0, "the domain was complete; the daemon was not running")?;
+    site.ensure_clean(1)
 }
 
 fn encrypted() -> Result<()> {

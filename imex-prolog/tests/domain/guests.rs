@@ -8,13 +8,14 @@ use anyhow::{Result, ensure};
 const SHARED: &str = "[partitions]\nshared = \"per-partition\"\n";
 const BY_JOB: &str = "[channel]\npolicy = \"by-job\"\n";
 
-pub(crate) const CASES: [(&str, Case); 6] = [
+pub(crate) const CASES: [(&str, Case); 7] = [
     ("guests_share_a_standing_domain_that_outlives_them", outlives),
     ("a_guest_needs_only_its_own_trays_of_the_domain", own_trays),
     ("a_dead_standing_daemon_is_replaced_by_the_next_guest", replaced),
     ("a_standing_daemon_that_does_not_serve_is_replaced_or_a_fault", not_serving),
     ("a_job_that_has_the_tray_alone_ends_the_standing_domain", gives_way),
     ("guests_with_one_channel_for_all_get_none", one_channel),
+    ("a_guest_whose_channel_another_one_has_does_not_run", taken),
 ];
 
 fn tray(settings: &str) -> Result<Site> {
@@ -116,6 +117,24 @@ fn gives_way() -> Result<()> {
     site.hook("prolog", 3)?.expect(0, "outcome=\"ready\"")?;
     ensure!(site.standing()?.len() == 1);
     site.hook("epilog", 3)?.expect(0, "outcome=\"removed\"")
+}
+
+fn taken() -> Result<()> {
+    // Job 2 + 2047 has the number of job 2: the next one of 2048 channels would be the first again.
+    const SAME: u32 = 2 + 2047;
+    let site = tray(QUICK)?;
+    site.hook("prolog", 2)?.expect(0, "outcome=\"ready\"")?;
+    let ran = site.hook("prolog", SAME)?;
+    ran.expect(
+        0,
+        "job 2 on this node has the IMEX channel that this job would get; the job could not be ended",
+    )?;
+    let requeue = format!("requeuehold Incomplete {SAME}");
+    ensure!(site.asked()? == [requeue, SAME.to_string()], "{:?}", site.asked()?);
+    ensure!(site.channels()? == ["channel3"], "{:?}", site.channels()?);
+    site.hook("epilog", SAME)?.expect(0, "outcome=\"nothing-to-do\"")?;
+    ensure!(site.channels()? == ["channel3"], "the refused job's epilog took the other one's channel");
+    site.hook("epilog", 2)?.expect(0, "outcome=\"removed\"")
 }
 
 fn one_channel() -> Result<()> {

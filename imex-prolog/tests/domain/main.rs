@@ -18,6 +18,11 @@ fn main() -> ExitCode {
     {
         return site::run_hook(hook, root.as_ref(), node, job);
     }
+    if let [flag, root, job] = arguments.as_slice()
+        && flag == site::WATCH_FLAG
+    {
+        return site::run_watch(root.as_ref(), job);
+    }
     let arguments = libtest_mimic::Arguments::from_args();
     let is_root = nix::unistd::geteuid().is_root();
     if is_root && let Err(error) = site::enter_network() {

@@ -9,6 +9,7 @@ use imex_prolog::paths::Paths;
 use imex_prolog::procfs::Proc;
 use imex_prolog::resolve::system_lookup;
 use imex_prolog::run::{Hook, Surroundings, run};
+use imex_prolog::watch::{Watcher, watch};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -18,6 +19,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// First argument of a hook process.
 pub(crate) const HOOK_FLAG: &str = "--hook";
+/// First argument of a process that watches a daemon.
+pub(crate) const WATCH_FLAG: &str = "--watch";
 /// Node names of the trays.
 const NODES: &str = "t[1-3]";
 
@@ -94,8 +97,20 @@ pub(crate) fn run_hook(hook: &str, root: &Path, node: &str, job: &str) -> ExitCo
     .into_iter()
     .chain(extra.map(|(name, value)| (name, OsStr::new(value))))
     .collect();
-    let surroundings = Surroundings { paths, environment, read_tray, lookup: system_lookup };
+    // A watch is this program once more.
+    let watcher = std::env::current_exe()
+        .ok()
+        .map(|program| Watcher { program, arguments: vec![WATCH_FLAG.into(), root.as_os_str().to_owned()] });
+    let surroundings = Surroundings { paths, environment, read_tray, lookup: system_lookup, watcher };
     ExitCode::from(run(hook, &surroundings).exit_code())
+}
+
+/// The body of a process that watches a daemon.
+pub(crate) fn run_watch(root: &Path, job: &str) -> ExitCode {
+    let paths = Paths::below(root);
+    imex_prolog::log::init(&paths, "imex-test");
+    let watched = job.parse().map(|job| watch(&paths, job, None));
+    if matches!(watched, Ok(Ok(()))) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Where the simulated programs are; built on demand, since they belong to another package.
