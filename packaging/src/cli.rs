@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lab::cli::{BenchCommand, LabCommand};
+use lab::cli::LabCommand;
 use tests::cli::ClusterCommand;
 use tests::soak;
 
 use crate::workspace::Workspace;
-use crate::{artifacts, cross, demo, fuzz, install, memcheck, setup, test};
+use crate::{artifacts, bench, cross, demo, fuzz, install, memcheck, setup, test};
 
 /// Set up, build, test and demonstrate slurm-nvlink.
 #[derive(Parser)]
@@ -35,7 +35,7 @@ enum Command {
     Lab(LabCommand),
     /// Measure.
     #[command(subcommand)]
-    Bench(BenchCommand),
+    Bench(bench::Command),
     /// Play jobs with faults on a test cluster, and see that no rule of the IMEX manager is broken.
     #[command(subcommand)]
     Soak(SoakCommand),
@@ -60,6 +60,9 @@ enum Command {
         /// Run only the tests whose name contains this text.
         filter: Option<String>,
     },
+    /// Run a program and print its cost; `bench` uses it.
+    #[command(hide = true)]
+    Measure(bench::Measure),
     /// Install what the machine lacks for building and testing (by apt, as root).
     Setup,
 }
@@ -95,10 +98,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let program = lab::cli::build(workspace.cargo(), workspace.target())?;
             return command.run(&program, workspace.target());
         }
-        Command::Bench(command) => {
-            let program = lab::cli::build(workspace.cargo(), workspace.target())?;
-            return command.run(&program, workspace.target());
-        }
+        Command::Bench(command) => return bench::run(&workspace, &command),
+        Command::Measure(measure) => measure.run()?,
         Command::Soak(SoakCommand::Imex(options)) => {
             setup::ensure()?;
             artifacts::build(&workspace)?;

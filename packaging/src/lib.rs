@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod artifacts;
+mod bench;
 mod cargo_test;
 mod child;
 mod cli;
