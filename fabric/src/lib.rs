@@ -21,7 +21,7 @@ pub mod topology;
 
 pub use hostlist::{HostList, HostListError};
 pub use identity::{DomainId, FabricId, IdentityError, PartitionId};
-pub use names::{BlockName, JobId, NameError, NodeName};
+pub use names::{BlockName, JobId, NameError, NamedFabrics, NodeName};
 pub use reading::{FabricHealth, FabricState, GpuFabric, GpuReading, TrayReading, Verdict};
 pub use report::{Blame, Report};
 pub use sizes::{BlockSizes, BlockSizesError};

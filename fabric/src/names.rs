@@ -5,9 +5,10 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use crate::identity::FabricId;
+use crate::identity::{DomainId, FabricId, PartitionId};
 
 /// Longest node or block name in bytes. Host names end at 255 bytes; Slurm itself sets no bound.
 pub const NAME_LEN_MAX: usize = 255;
@@ -186,6 +187,8 @@ text_name!(
 
 /// Hex digits of the cluster UUID in a block name that [`BlockName::for_fabric`] makes.
 const FABRIC_HEX_LEN: usize = 8;
+/// Hex digits of a whole cluster UUID.
+const FABRIC_HEX_MAX: usize = 32;
 const FABRIC_PREFIX: &str = "nvl-";
 
 impl BlockName {
@@ -201,17 +204,44 @@ impl BlockName {
         Self(format!("{FABRIC_PREFIX}{}-{}", hex.get(..len).unwrap_or(&hex), id.partition))
     }
 
-    /// Whether the name says that this block is that NVLink partition; `None` when the name is not of the form that
-    /// [`BlockName::for_fabric`] makes and so says nothing.
+    /// Which NVLink partitions the name can stand for; `None` when it is not of the form that [`BlockName::for_fabric`] makes
+    /// and so says nothing.
     ///
-    /// `Some(true)` means that the digits agree: eight hex digits are not the whole UUID.
-    pub fn names_fabric(&self, id: &FabricId) -> Option<bool> {
+    /// More than one domain is possible: eight hex digits are not the whole UUID.
+    pub fn fabrics(&self) -> Option<NamedFabrics> {
         let (hex, clique) = self.0.strip_prefix(FABRIC_PREFIX)?.split_once('-')?;
-        let hex_form = (FABRIC_HEX_LEN..=32).contains(&hex.len())
+        let hex_form = (FABRIC_HEX_LEN..=FABRIC_HEX_MAX).contains(&hex.len())
             && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         let number: u32 = clique.parse().ok()?;
-        (hex_form && number.to_string() == clique)
-            .then(|| id.domain.hex().starts_with(hex) && id.partition.0 == number)
+        if !hex_form || number.to_string() != clique {
+            return None;
+        }
+        let filled = |digit: &str| {
+            let text = format!("{hex}{}", digit.repeat(FABRIC_HEX_MAX - hex.len()));
+            u128::from_str_radix(&text, 16).ok().map(|bits| DomainId(bits.to_be_bytes()))
+        };
+        Some(NamedFabrics { first: filled("0")?, last: filled("f")?, partition: PartitionId(number) })
+    }
+}
+
+/// The NVLink partitions that a block name can stand for: one partition number in domains whose UUIDs begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedFabrics {
+    first: DomainId,
+    last: DomainId,
+    partition: PartitionId,
+}
+
+impl NamedFabrics {
+    /// Whether this is one of them.
+    pub fn contains(&self, id: &FabricId) -> bool {
+        (self.first..=self.last).contains(&id.domain) && id.partition == self.partition
+    }
+
+    /// A range of ids in which all of them lie.
+    pub fn range(&self) -> RangeInclusive<FabricId> {
+        let end = |domain, partition| FabricId { domain, partition: PartitionId(partition) };
+        end(self.first, 0)..=end(self.last, u32::MAX)
     }
 }
 
@@ -300,13 +330,15 @@ mod tests {
         let other: FabricId = "7e1c0f5a-9d3b-4e52-8f01-2a6b5c4d3e2f.1".parse().unwrap();
         let name = BlockName::for_fabric(&id);
         assert_eq!(name.as_str(), "nvl-7e1c0f5a-32766");
-        assert_eq!(name.names_fabric(&id), Some(true));
-        assert_eq!(name.names_fabric(&other), Some(false));
+        let named = name.fabrics().unwrap();
+        assert!(named.contains(&id) && !named.contains(&other));
+        let near: FabricId = "7e1c0f5b-0000-4e52-8f01-2a6b5c4d3e2f.32766".parse().unwrap();
+        assert!(!named.contains(&near) && !named.range().contains(&near) && named.range().contains(&other));
         let long = BlockName::for_fabric_with(&id, 12);
         assert_eq!(long.as_str(), "nvl-7e1c0f5a9d3b-32766");
-        assert_eq!(long.names_fabric(&id), Some(true));
+        assert!(long.fabrics().unwrap().contains(&id));
         for silent in ["rack1", "nvl-7e1c0f5a-032766", "nvl-7e1c-1", "nvl-7E1C0F5A-1", "nvl-7e1c0f5a-"] {
-            assert_eq!(BlockName::new(silent).unwrap().names_fabric(&id), None, "{silent}");
+            assert_eq!(BlockName::new(silent).unwrap().fabrics(), None, "{silent}");
         }
     }
 

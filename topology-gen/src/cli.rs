@@ -157,7 +157,11 @@ fn read_text(path: &Path) -> Result<String, Failure> {
         if path == Path::new("-") {
             std::io::stdin().lock().take(FILE_LEN_MAX).read_to_string(&mut text)?;
         } else {
-            std::fs::File::open(path)?.take(FILE_LEN_MAX).read_to_string(&mut text)?;
+            let file = std::fs::File::open(path)?;
+            // A text that grows by doubling needs three times its memory for a moment.
+            let len = file.metadata()?.len().min(FILE_LEN_MAX);
+            text.reserve(usize::try_from(len).unwrap_or_default().saturating_add(1));
+            file.take(FILE_LEN_MAX).read_to_string(&mut text)?;
         }
         Ok(text)
     };

@@ -106,9 +106,14 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> mpsc::Receiver<std::io::
         let mut bytes = Vec::new();
         let read = pipe.map_or(Ok(0), |pipe| pipe.take(OUTPUT_MAX).read_to_end(&mut bytes));
         // The receiver is gone after the deadline; then nobody wants the text.
-        let _ = done.send(read.map(|_| String::from_utf8_lossy(&bytes).into_owned()));
+        let _ = done.send(read.map(|_| text(bytes)));
     });
     wait
+}
+
+/// The bytes as text, without a second copy when they are.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
 }
 
 /// Waits for the end of the child; at the deadline its whole group is killed and `None` comes back.

@@ -181,6 +181,15 @@ fn sizes(topology: &BlockTopology) -> Vec<u32> {
     }
 }
 
+/// The position of each name, the first one when it comes twice.
+fn names(topology: &BlockTopology) -> BTreeMap<&str, usize> {
+    let mut names = BTreeMap::new();
+    for (at, block) in topology.blocks.iter().enumerate() {
+        names.entry(block.name.as_str()).or_insert(at);
+    }
+    names
+}
+
 fn members(block: &fabric::Block) -> BTreeSet<&NodeName> {
     block.nodes.iter().collect()
 }
@@ -191,23 +200,21 @@ fn blocks(topology: &str, before: &BlockTopology, after: &BlockTopology, changes
     if from != to {
         changes.push(Change::SizesChanged { topology: name(), from, to });
     }
-    let new_at = |wanted: &str| after.blocks.iter().position(|block| block.name.as_str() == wanted);
-    let known = |wanted: &str| before.blocks.iter().any(|block| block.name.as_str() == wanted);
+    let new = names(after);
+    let known = names(before);
+    // Blocks under new names, by what is in them; of equal ones the first.
+    let mut renamable: BTreeMap<BTreeSet<&NodeName>, Vec<usize>> = BTreeMap::new();
+    for (at, block) in after.blocks.iter().enumerate().rev() {
+        if !known.contains_key(block.name.as_str()) && !block.nodes.is_empty() {
+            renamable.entry(members(block)).or_default().push(at);
+        }
+    }
     // Old name to new name.
     let mut now: BTreeMap<&str, &str> = BTreeMap::new();
     for (at, block) in before.blocks.iter().enumerate() {
         let old = block.name.as_str();
-        let same = || {
-            let nodes = members(block);
-            let taken: Vec<&str> = now.values().copied().collect();
-            after.blocks.iter().position(|other| {
-                !nodes.is_empty()
-                    && !known(other.name.as_str())
-                    && !taken.contains(&other.name.as_str())
-                    && members(other) == nodes
-            })
-        };
-        let Some(new) = new_at(old).or_else(same) else {
+        let same = |renamable: &mut BTreeMap<_, Vec<usize>>| renamable.get_mut(&members(block))?.pop();
+        let Some(new) = new.get(old).copied().or_else(|| same(&mut renamable)) else {
             let (block, nodes) = (old.to_owned(), block.nodes.clone());
             changes.push(Change::BlockRemoved { topology: name(), block, nodes });
             continue;

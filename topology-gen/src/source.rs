@@ -11,6 +11,8 @@ pub mod remote;
 pub mod slurm;
 
 use fabric::{NodeName, TrayReading};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 /// What was seen of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,4 +58,10 @@ pub struct Inventory {
     pub complete: bool,
     /// What of the source could not be used, in words.
     pub notes: Vec<String>,
+}
+
+/// A piece of JSON as a type; else why not, without a line and column that mean nothing outside of the piece.
+fn typed<T: DeserializeOwned>(raw: &RawValue) -> Result<T, String> {
+    let plain = |_| serde_json::from_str::<serde_json::Value>(raw.get()).and_then(serde_json::from_value);
+    serde_json::from_str(raw.get()).or_else(plain).map_err(|error| error.to_string())
 }

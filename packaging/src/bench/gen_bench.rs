@@ -15,7 +15,8 @@ use crate::workspace::Workspace;
 
 /// Runs of each command; the fastest counts.
 const RUNS: u32 = 3;
-/// At this size, and only there, `generate`, `check` and `diff` together have a target.
+/// At this size, and only there, `generate`, `check` and `diff` together have a target, in processor seconds: other load on the
+/// machine does not count.
 const TARGET_NODES: u32 = 10_008;
 const TARGET_SECONDS: f64 = 1.0;
 const TARGET_MB: f64 = 100.0;
@@ -50,7 +51,9 @@ impl Row {
 /// Measures and prints; exit code 1 when a target is missed.
 pub(super) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
     let program = artifacts::build(workspace)?.join("topology-gen");
-    println!("seconds (least of {RUNS}) and peak memory (VmHWM); the inventories are simulated");
+    println!(
+        "least of {RUNS} runs: seconds, processor seconds, peak memory (VmHWM); the inventories are simulated"
+    );
     let mut measured: Vec<(u32, Vec<Row>)> = Vec::new();
     let mut missed = Vec::new();
     for &nodes in &options.nodes {
@@ -63,13 +66,14 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
         );
         let rows = measure(&program, &inventory, &folder, inventory.nodes <= options.collect_up_to)?;
         for row in &rows {
-            println!("{:<34}{:>9.3} s{:>9.1} MB", row.what, row.cost.seconds, row.mb());
+            let Cost { seconds, busy, .. } = row.cost;
+            println!("{:<36}{seconds:>9.3} s{busy:>9.3} s{:>9.1} MB", row.what, row.mb());
         }
-        let (seconds, peak) = together(&rows);
-        println!("{:<34}{seconds:>9.3} s{peak:>9.1} MB", "generate + check + diff");
+        let (all, seconds, peak) = together(&rows);
+        println!("{:<36}{all:>9.3} s{seconds:>9.3} s{peak:>9.1} MB", "generate + check + diff");
         if inventory.nodes == TARGET_NODES && (seconds >= TARGET_SECONDS || peak >= TARGET_MB) {
             missed.push(format!(
-                "{TARGET_NODES} nodes take {seconds:.2} s and {peak:.0} MB; the target is {TARGET_SECONDS} s and {TARGET_MB} MB"
+                "{TARGET_NODES} nodes take {seconds:.2} processor seconds and {peak:.0} MB; the target is {TARGET_SECONDS} s and {TARGET_MB} MB"
             ));
         }
         measured.push((inventory.nodes, rows));
@@ -80,8 +84,8 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
         println!("\n{many} against {few} nodes: {nodes:.1} times the nodes");
         for row in first {
             let Some(other) = last.iter().find(|other| other.what == row.what) else { continue };
-            let (time, memory) = (other.cost.seconds / row.cost.seconds, other.mb() / row.mb());
-            println!("{:<34}{time:>8.1} x the time{memory:>8.1} x the memory", row.what);
+            let (time, memory) = (other.cost.busy / row.cost.busy.max(0.001), other.mb() / row.mb());
+            println!("{:<36}{time:>8.1} x the time{memory:>8.1} x the memory", row.what);
             if row.counts && time > nodes * GROWTH {
                 missed.push(format!("{} grows {time:.1} times for {nodes:.1} times the nodes", row.what));
             }
@@ -93,10 +97,11 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<Ex
     Ok(if missed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Time of the three commands of a change one after the other, and the largest of their peaks.
-fn together(rows: &[Row]) -> (f64, f64) {
+/// Times of the three commands of a change one after the other, and the largest of their peaks.
+fn together(rows: &[Row]) -> (f64, f64, f64) {
     let counted = || rows.iter().filter(|row| row.counts);
-    (counted().map(|row| row.cost.seconds).sum(), counted().map(Row::mb).fold(0.0, f64::max))
+    let busy = counted().map(|row| row.cost.busy).sum();
+    (counted().map(|row| row.cost.seconds).sum(), busy, counted().map(Row::mb).fold(0.0, f64::max))
 }
 
 fn megabytes(path: &Path) -> anyhow::Result<f64> {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
 
 /// The hidden command that `bench` runs for each measurement: the kernel keeps the largest peak of all children.
@@ -20,7 +21,10 @@ pub(crate) struct Measure {
 /// What one run took.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Cost {
+    /// From start to end.
     pub(super) seconds: f64,
+    /// Of processors, with all that it has started: what it takes on a machine that does nothing else.
+    pub(super) busy: f64,
     /// Largest resident memory in KiB, as the kernel counts it (VmHWM).
     pub(super) peak_kib: i64,
     pub(super) code: Option<i32>,
@@ -38,8 +42,11 @@ impl Measure {
         let begin = Instant::now();
         let status = command.status().with_context(|| format!("cannot run {}", program.display()))?;
         let seconds = begin.elapsed().as_secs_f64();
-        let peak_kib = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
-        println!("{}", serde_json::to_string(&Cost { seconds, peak_kib, code: status.code() })?);
+        let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+        let time = usage.user_time() + usage.system_time();
+        let busy = time.num_microseconds() as f64 / 1e6;
+        let cost = Cost { seconds, busy, peak_kib: usage.max_rss(), code: status.code() };
+        println!("{}", serde_json::to_string(&cost)?);
         Ok(())
     }
 }
@@ -56,6 +63,7 @@ pub(super) fn cost(times: u32, argv: &[String], codes: &[i32]) -> anyhow::Result
         ensure!(known, "`{}` ends with {:?}", argv.join(" "), cost.code);
         let least = least.get_or_insert(cost);
         least.seconds = least.seconds.min(cost.seconds);
+        least.busy = least.busy.min(cost.busy);
         least.peak_kib = least.peak_kib.max(cost.peak_kib);
     }
     least.context("nothing was measured")

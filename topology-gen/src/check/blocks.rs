@@ -54,8 +54,9 @@ pub(super) fn read(node: &Node, version: Option<SlurmVersion>, sink: &mut Sink) 
         sink.fatal(node.line, "no blocks; Slurm needs at least one", "list the blocks, or use `flat: true`");
         return Some(seen);
     }
+    let mut lines: BTreeMap<String, usize> = BTreeMap::new();
     for item in items {
-        block(item, items.len(), &mut seen.blocks, sink);
+        block(item, items.len(), &mut lines, &mut seen.blocks, sink);
     }
     repeated_nodes(&seen.blocks, sink);
     if given || faulty {
@@ -139,7 +140,14 @@ fn wrong_later_size(line: usize, what: String, version: Option<SlurmVersion>, si
     }
 }
 
-fn block(node: &Node, count: usize, blocks: &mut Vec<SeenBlock>, sink: &mut Sink) {
+/// One block. `lines` has the line of each name that was seen.
+fn block(
+    node: &Node,
+    count: usize,
+    lines: &mut BTreeMap<String, usize>,
+    blocks: &mut Vec<SeenBlock>,
+    sink: &mut Sink,
+) {
     let Value::Map(entries) = &node.value else {
         let what = format!("a block must be a mapping, found {}", node.found());
         return sink.fatal(node.line, what, "write `- block: NAME` and below it `nodes: HOSTLIST`");
@@ -162,10 +170,11 @@ fn block(node: &Node, count: usize, blocks: &mut Vec<SeenBlock>, sink: &mut Sink
         return sink.fatal(node.line, "a block without a name", "give it `block: NAME`");
     }
     block_name(&name, node.line, count, sink);
-    if let Some(first) = blocks.iter().find(|block| block.name == name) {
-        let what = format!("block {name} comes twice, first in line {}", first.line);
+    if let Some(first) = lines.get(&name) {
+        let what = format!("block {name} comes twice, first in line {first}");
         return sink.fatal(node.line, what, "join the two, or rename one");
     }
+    lines.insert(name.clone(), node.line);
     blocks.push(SeenBlock { line: node.line, name, nodes });
 }
 

@@ -74,7 +74,7 @@ pub(super) fn judge(blocks: &SeenBlocks, site: Option<&Site>, sink: &mut Sink) {
         })
         .collect();
     let (all, now) = (impossible(base, &counts), impossible(base, &healthy));
-    let today: Vec<usize> = now.into_iter().filter(|size| !all.contains(size)).collect();
+    let today: Vec<usize> = now.into_iter().filter(|size| all.binary_search(size).is_err()).collect();
     if !today.is_empty() {
         let away = counts.iter().sum::<usize>() - healthy.iter().sum::<usize>();
         let what = format!(

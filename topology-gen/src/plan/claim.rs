@@ -1,12 +1,10 @@
 //! Which block of the previous file is which NVLink partition, and names for new blocks.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fabric::topology::{Block, BlockTopology};
 use fabric::{BlockName, FabricId, NodeName};
-
-use super::PlannedBlock;
 
 /// For each block of the previous file the NVLink partition it stands for now, each partition at most once.
 ///
@@ -21,6 +19,7 @@ pub(super) fn claims(
     for (id, nodes) in partitions {
         places.extend(nodes.iter().map(|node| (node, *id)));
     }
+    let mut taken: BTreeSet<FabricId> = BTreeSet::new();
     let mut wishes: Vec<Wish> = Vec::new();
     let mut claims = vec![None; previous.blocks.len()];
     for (at, block) in previous.blocks.iter().enumerate() {
@@ -28,10 +27,11 @@ pub(super) fn claims(
     }
     wishes.sort_by_key(|wish| (std::cmp::Reverse((wish.named, wish.votes)), wish.at));
     for Wish { at, id, .. } in wishes {
-        if !claims.contains(&Some(id))
+        if !taken.contains(&id)
             && let Some(claim @ None) = claims.get_mut(at)
         {
             *claim = Some(id);
+            taken.insert(id);
         }
     }
     claims
@@ -61,36 +61,42 @@ fn wishes_of(
             *votes.entry(*id).or_default() += 1;
         }
     }
-    let speaking: usize = votes.values().sum();
-    let wish = |id: &FabricId| {
-        let count = votes.get(id).copied().unwrap_or(0);
-        let named = block.name.names_fabric(id);
-        let size = partitions.get(id).map_or(0, Vec::len);
-        let wanted = named
-            .unwrap_or_else(|| count * 2 > block.nodes.len() || count * 2 > speaking && count * 2 > size);
-        wanted.then_some(Wish { named: named == Some(true), votes: count, at, id: *id })
+    let wish = |id: FabricId, named: bool| {
+        let count = votes.get(&id).copied().unwrap_or(0);
+        Wish { named, votes: count, at, id }
     };
-    partitions.keys().filter_map(wish).collect()
+    if let Some(named) = block.name.fabrics() {
+        let ids = partitions.range(named.range()).map(|(id, _)| *id);
+        return ids.filter(|id| named.contains(id)).map(|id| wish(id, true)).collect();
+    }
+    let speaking: usize = votes.values().sum();
+    let wanted = |(id, count): (&FabricId, &usize)| {
+        let size = partitions.get(id).map_or(0, Vec::len);
+        let most = count * 2 > block.nodes.len() || count * 2 > speaking && count * 2 > size;
+        most.then(|| wish(*id, false))
+    };
+    votes.iter().filter_map(wanted).collect()
 }
 
 /// A name for the block of a new partition that no other block has and that no other partition could claim. A partition that
 /// found its `seat` taken is called after it.
-pub(super) fn free_name<'a>(
+pub(super) fn free_name(
     id: &FabricId,
     seat: Option<&BlockName>,
-    blocks: &[PlannedBlock],
-    ids: impl Iterator<Item = &'a FabricId> + Clone,
+    taken: &BTreeSet<BlockName>,
+    partitions: &BTreeMap<FabricId, Vec<NodeName>>,
 ) -> BlockName {
-    let taken = |name: &BlockName| blocks.iter().any(|block| block.name == *name);
     let after_seat = seat.and_then(|seat| BlockName::new(format!("{seat}-{}", id.partition)).ok());
-    if let Some(name) = after_seat.filter(|name| !taken(name)) {
+    if let Some(name) = after_seat.filter(|name| !taken.contains(name)) {
         return name;
     }
     let mut name = BlockName::for_fabric(id);
     for len in [8, 12, 16, 24, 32] {
         name = BlockName::for_fabric_with(id, len);
-        let shared = ids.clone().any(|other| other != id && name.names_fabric(other) == Some(true));
-        if !taken(&name) && !shared {
+        let others = |named: fabric::NamedFabrics| {
+            partitions.range(named.range()).any(|(other, _)| other != id && named.contains(other))
+        };
+        if !taken.contains(&name) && !name.fabrics().is_some_and(others) {
             break;
         }
     }

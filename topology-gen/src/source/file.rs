@@ -1,11 +1,14 @@
 //! Readings collected by other means: one JSON object, node name to what `topology-gen probe` printed there, or `null`.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 use fabric::{NodeName, TrayReading};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
-use super::{Inventory, Observation, Seen};
+use super::{Inventory, Observation, Seen, typed};
 
 /// Why a file of readings cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -14,13 +17,38 @@ pub struct ReadingsError {
     source: serde_json::Error,
 }
 
-/// Takes the readings. A node whose value is not a reading is silent; the others go on.
+/// The entries in their order, each still text; a name that comes twice is there twice.
+struct Entries<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Entries<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// Takes the readings. A node whose value is not a reading is silent; the others go on. A node with several readings is
+/// observed as often.
 ///
 /// # Errors
 /// [`ReadingsError`] when the text is not a JSON object.
 pub fn parse(text: &str) -> Result<Inventory, ReadingsError> {
-    let nodes: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(text).map_err(|source| ReadingsError { source })?;
+    let Entries(nodes) = serde_json::from_str(text).map_err(|source| ReadingsError { source })?;
     let mut inventory = Inventory::default();
     for (name, value) in nodes {
         let node = match NodeName::new(name) {
@@ -30,10 +58,10 @@ pub fn parse(text: &str) -> Result<Inventory, ReadingsError> {
                 continue;
             }
         };
-        let seen = if value.is_null() {
+        let seen = if value.get() == "null" {
             Seen::Silent("no reading".into())
         } else {
-            match serde_json::from_value::<TrayReading>(value) {
+            match typed::<TrayReading>(value) {
                 Ok(reading) => Seen::Reading(reading),
                 Err(error) => Seen::Silent(format!("not a reading: {error}")),
             }
@@ -55,6 +83,8 @@ mod tests {
         let seen: Vec<&Seen> = inventory.observations.iter().map(|o| &o.seen).collect();
         assert!(matches!(seen.as_slice(), [Seen::Silent(_), Seen::Reading(_), Seen::Silent(_)]), "{seen:?}");
         assert_eq!(inventory.notes.len(), 1);
+        let twice = parse(r#"{"n1": {"driver_version": "1", "gpus": []}, "n2": null, "n1": null}"#).unwrap();
+        assert_eq!(twice.observations.len(), 3);
         assert_eq!(parse("[]").unwrap_err().to_string(), "readings are not a JSON object of node names");
     }
 }

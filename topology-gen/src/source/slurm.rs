@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use fabric::NodeName;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::extra;
-use super::{Inventory, Observation, Seen};
+use super::{Inventory, Observation, Seen, typed};
 use crate::command::{self, CommandError};
 use crate::site::{AWAY, UNUSABLE};
 
@@ -96,9 +97,16 @@ pub fn ask(program: &Path, deadline: Duration) -> Result<String, SlurmError> {
     Ok(done.stdout)
 }
 
+/// Each node stays text until its turn: a list of ten thousand has tens of megabytes.
 #[derive(Deserialize)]
-struct Answer {
-    nodes: Vec<serde_json::Value>,
+struct Answer<'a> {
+    #[serde(borrow)]
+    nodes: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Label {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -146,14 +154,14 @@ pub fn parse(text: &str) -> Result<Inventory, SlurmError> {
     let answer: Answer = serde_json::from_str(text).map_err(|source| SlurmError::Json { source })?;
     let mut inventory = Inventory { complete: true, ..Inventory::default() };
     for value in answer.nodes {
-        let label =
-            value.get("name").and_then(serde_json::Value::as_str).unwrap_or("without a name").to_owned();
-        let observation = serde_json::from_value::<Node>(value)
-            .map_err(|error| error.to_string())
-            .and_then(|node| observe(node).map_err(|error| error.to_string()));
+        let observation =
+            typed::<Node>(value).and_then(|node| observe(node).map_err(|error| error.to_string()));
         match observation {
             Ok(observation) => inventory.observations.push(observation),
-            Err(error) => inventory.notes.push(format!("node {label} in Slurm's list: {error}")),
+            Err(error) => {
+                let label = typed::<Label>(value).map_or("without a name".to_owned(), |label| label.name);
+                inventory.notes.push(format!("node {label} in Slurm's list: {error}"));
+            }
         }
     }
     Ok(inventory)
