@@ -222,6 +222,11 @@ impl BlockName {
         };
         Some(NamedFabrics { first: filled("0")?, last: filled("f")?, partition: PartitionId(number) })
     }
+
+    /// Whether the name says that this block is that NVLink partition; `None` when it says nothing.
+    pub fn names_fabric(&self, id: &FabricId) -> Option<bool> {
+        self.fabrics().map(|named| named.contains(id))
+    }
 }
 
 /// The NVLink partitions that a block name can stand for: one partition number in domains whose UUIDs begin alike.

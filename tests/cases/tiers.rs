@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use crate::harness::{Body, Case};
-use crate::topology::{
-    FILE, NVML, R01, R02, RACK_1, RACK_2, READINGS, SMALL, SOON, blocks, collect, hold, nodes_of, register,
-    start, still_runs, topology_gen, waits, with_return,
+use crate::topology::SMALL;
+use crate::topology::steps::{
+    FILE, NVML, R01, R02, RACK_1, RACK_2, READINGS, SOON, blocks, collect, hold, nodes_of, register, start,
+    still_runs, topology_gen, waits, with_return,
 };
 use anyhow::{Context as _, ensure};
 use tests::cluster::Target;

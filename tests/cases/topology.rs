@@ -1,13 +1,19 @@
 //! From a rack change to a verified topology: topology-gen on the controller of real Slurm, the trays simulated.
 #![forbid(unsafe_code)]
 
+mod fabrics;
+mod faults;
+mod racks;
+pub(crate) mod steps;
+
 use crate::harness::{Body, Case, Setup};
-use anyhow::{Context as _, ensure};
-use fabric::JobId;
+use anyhow::ensure;
 use nix::sys::signal::Signal;
-use std::collections::BTreeSet;
-use std::time::Duration;
-use tests::cluster::{BlockLine, Captured, Target};
+use steps::{
+    FILE, NVML, R01, R02, RACK_1, RACK_2, SOON, applied, blocks, collect, hold, nodes_of, register,
+    still_runs, topology_gen, waits, with_return,
+};
+use tests::cluster::Target;
 use tests::fault::{Fault, FaultKind};
 use tests::{Cluster, wait_for};
 
@@ -26,134 +32,19 @@ pub(crate) const CASES: &[Case] = &[
         body: Body::On(SMALL, foreground_is_spared),
     },
     Case { name: "topology::why_says_what_slurm_does", body: Body::On(SMALL_OURS, why_is_right) },
-    Case { name: "topology::any_fabric_is_loaded_as_planned", body: Body::On(SMALL, any_fabric) },
     Case { name: "topology::what_check_calls_fatal_slurm_refuses", body: Body::On(SMALL, fatal_is_fatal) },
+    Case { name: "topology::a_tray_is_replaced", body: Body::On(SMALL, tray_replaced) },
+    Case { name: "topology::show_draws_what_runs", body: Body::On(SMALL, show_draws) },
+    Case { name: "topology::racks_come_and_go", body: Body::Own(SMALL, racks::come_and_go) },
+    Case { name: "topology::any_fabric_is_loaded_as_planned", body: Body::Own(SMALL, fabrics::any_fabric) },
+    Case { name: "topology::every_bad_reading_is_told", body: Body::On(SMALL, faults::bad_readings) },
+    Case { name: "topology::a_killed_apply_leaves_a_whole_file", body: Body::On(SMALL, faults::killed) },
+    Case {
+        name: "topology::of_two_applies_one_waits_for_nobody",
+        body: Body::On(SMALL, faults::two_at_once),
+    },
+    Case { name: "topology::a_full_disk_changes_nothing", body: Body::On(SMALL, faults::full_disk) },
 ];
-
-pub(crate) const SOON: Duration = Duration::from_secs(30);
-pub(crate) const FILE: &str = "/etc/slurm/topology.yaml";
-pub(crate) const READINGS: &str = "/run/readings.json";
-pub(crate) const NVML: &str = "/run/nvlink-sim/nvml.json";
-pub(crate) const R01: &str = "nvl-3c9b1e52-32766";
-pub(crate) const R02: &str = "nvl-a45f0d97-32766";
-
-/// Runs topology-gen on the controller.
-pub(crate) fn topology_gen(cluster: &Cluster, args: &[&str]) -> anyhow::Result<Captured> {
-    cluster.capture(&Target::controller(), &[&["topology-gen"], args].concat())
-}
-
-/// Puts what the trays say now where `--readings` finds it; trays in `silent` say nothing.
-pub(crate) fn collect(cluster: &Cluster, silent: &[&str]) -> anyhow::Result<()> {
-    let mut readings = serde_json::Map::new();
-    for node in cluster.nodes() {
-        let reading = if silent.contains(&node.as_str()) {
-            serde_json::Value::Null
-        } else {
-            let captured = cluster.capture(&Target::node(&node), &["topology-gen", "probe"])?;
-            serde_json::from_str(&captured.stdout).with_context(|| format!("probe on {node}"))?
-        };
-        readings.insert(node, reading);
-    }
-    let text = serde_json::Value::Object(readings).to_string();
-    cluster.write_file(&Target::controller(), READINGS, &text)
-}
-
-/// Tells Slurm what a tray says of itself now.
-pub(crate) fn register(cluster: &Cluster, node: &str) -> anyhow::Result<()> {
-    let extra = cluster.tray(node, &["topology-gen", "probe", "--extra"])?;
-    let extra = format!("extra={}", extra.trim());
-    cluster.ctl(&["scontrol", "update", &format!("nodename={node}"), &extra]).map(drop)
-}
-
-/// Applies what is in [`READINGS`].
-fn apply(cluster: &Cluster, more: &[&str]) -> anyhow::Result<Captured> {
-    topology_gen(cluster, &[&["apply", "--readings", READINGS], more].concat())
-}
-
-fn applied(cluster: &Cluster, more: &[&str]) -> anyhow::Result<Captured> {
-    let done = apply(cluster, more)?;
-    ensure!(done.status.code() == Some(0), "apply {more:?}: {}\n{}{}", done.status, done.stderr, done.stdout);
-    Ok(done)
-}
-
-/// The blocks as `name=nodes`, in Slurm's order.
-pub(crate) fn blocks(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
-    let line = |block: BlockLine| {
-        let nodes: Vec<&str> = block.nodes.iter().map(|node| node.trim_start_matches('r')).collect();
-        format!("{}={}", block.name, nodes.join(","))
-    };
-    Ok(cluster.blocks()?.into_iter().map(line).collect())
-}
-
-pub(crate) const RACK_1: &str = "nvl-3c9b1e52-32766=01n01,01n02,01n03,01n04";
-pub(crate) const RACK_2: &str = "nvl-a45f0d97-32766=02n01,02n02,02n03,02n04";
-
-/// Runs a case, then brings the cluster back to what it was, also after a failure.
-pub(crate) fn with_return(
-    cluster: &Cluster,
-    case: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let settings: Vec<(String, String)> = cluster
-        .nodes()
-        .into_iter()
-        .map(|node| Ok((node.clone(), cluster.tray(&node, &["cat", NVML])?)))
-        .collect::<anyhow::Result<_>>()?;
-    let done = case();
-    let back = || -> anyhow::Result<()> {
-        cluster.ctl(&["scancel", "--user=alice"])?;
-        cluster.heal(None)?;
-        for (node, text) in settings {
-            cluster.write_file(&Target::node(&node), NVML, &text)?;
-        }
-        collect(cluster, &[])?;
-        applied(cluster, &["--fresh", "--move-running-jobs", "--base-size", "4"])?;
-        cluster.wait_idle(&cluster.nodes())?;
-        let found = blocks(cluster)?;
-        ensure!(found == [RACK_1, RACK_2], "the cluster is not as before: {found:?}");
-        Ok(())
-    };
-    let back = back().context("back to the beginning");
-    done.and(back)
-}
-
-/// Starts a job that stays, and waits until it runs.
-pub(crate) fn hold(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
-    let id = start(cluster, options)?;
-    cluster.wait_running(id, SOON)?;
-    Ok(id)
-}
-
-pub(crate) fn start(cluster: &Cluster, options: &[&str]) -> anyhow::Result<JobId> {
-    cluster.submit(&[&["--output=/dev/null", "--exclusive"], options].concat(), "sleep 1000")
-}
-
-/// Starts a job, gives its nodes, and ends it.
-pub(crate) fn nodes_of(cluster: &Cluster, options: &[&str]) -> anyhow::Result<Vec<String>> {
-    let id = hold(cluster, options)?;
-    let nodes = cluster.job(id)?.nodes.iter().map(ToString::to_string).collect();
-    cluster.ctl(&["scancel", &id.to_string()])?;
-    cluster.wait_ended(id, SOON)?;
-    Ok(nodes)
-}
-
-/// The job was looked at and waits.
-pub(crate) fn waits(cluster: &Cluster, options: &[&str]) -> anyhow::Result<()> {
-    let id = start(cluster, options)?;
-    wait_for(&format!("{options:?} is looked at"), SOON, || {
-        let job = cluster.job(id)?;
-        ensure!(job.state == "PENDING", "{options:?} runs: {job:?}");
-        let looked_at = !matches!(job.reason.as_str(), "None" | "Priority");
-        Ok(if looked_at { Ok(()) } else { Err(job.reason) })
-    })?;
-    cluster.ctl(&["scancel", &id.to_string()])?;
-    Ok(())
-}
-
-pub(crate) fn still_runs(cluster: &Cluster, id: JobId) -> anyhow::Result<()> {
-    let job = cluster.job(id)?;
-    ensure!(job.state == "RUNNING" && job.restarts == 0, "job {id} does not run on: {job:?}");
-    Ok(())
-}
 
 fn first_generation(cluster: &Cluster) -> anyhow::Result<()> {
     with_return(cluster, || {
@@ -368,64 +259,6 @@ fn why_is_right(cluster: &Cluster) -> anyhow::Result<()> {
     })
 }
 
-/// Numbers that look random and are the same in each run (xorshift).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
-/// A reading as `topology-gen probe` prints it.
-fn reading(domain: &str, partition: u64) -> serde_json::Value {
-    let gpu = |index: u32| {
-        serde_json::json!({"index": index, "uuid": "", "name": "simulated",
-            "fabric": {"domain": domain, "partition": partition, "state": 3, "status": 0}})
-    };
-    serde_json::json!({"driver_version": "1", "gpus": (0..4).map(gpu).collect::<Vec<_>>()})
-}
-
-fn any_fabric(cluster: &Cluster) -> anyhow::Result<()> {
-    let domains = [
-        "00000000-0000-0000-0000-000000000000",
-        "11111111-0000-4000-8000-00000000000a",
-        "11111111-0000-4000-8000-00000000000b",
-        "fedcba98-0000-4000-8000-000000000000",
-    ];
-    with_return(cluster, || {
-        for seed in 1..=8u64 {
-            let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let mut partitions: std::collections::BTreeMap<(usize, u64), BTreeSet<String>> =
-                Default::default();
-            let mut readings = serde_json::Map::new();
-            for node in cluster.nodes() {
-                let at = usize::try_from(numbers.below(4))?;
-                let clique = [0, 1, 32766, 4_294_967_295][usize::try_from(numbers.below(4))?];
-                readings.insert(node.clone(), reading(domains[at], clique));
-                // A zero domain is no fabric.
-                if at > 0 {
-                    partitions.entry((at, clique)).or_default().insert(node);
-                }
-            }
-            ensure!(!partitions.is_empty(), "seed {seed} gives no fabric; choose another");
-            let text = serde_json::Value::Object(readings).to_string();
-            cluster.write_file(&Target::controller(), READINGS, &text)?;
-            // Nodes without fabric share a Slurm partition with the others here, which the check calls wrong.
-            applied(cluster, &["--fresh", "--accept-wrong", "--move-running-jobs"])
-                .with_context(|| format!("seed {seed}: {text}"))?;
-            let wanted: BTreeSet<BTreeSet<String>> = partitions.into_values().collect();
-            let found: BTreeSet<BTreeSet<String>> =
-                cluster.blocks()?.into_iter().map(|block| block.nodes.into_iter().collect()).collect();
-            ensure!(found == wanted, "seed {seed}: {found:?} instead of {wanted:?}");
-        }
-        Ok(())
-    })
-}
-
 /// What the check calls fatal, real Slurm refuses; what it calls sound, real Slurm takes.
 fn fatal_is_fatal(cluster: &Cluster) -> anyhow::Result<()> {
     let of = |rest: &str| format!("- topology: nvlink\n  block:\n    {rest}\n");
@@ -471,6 +304,72 @@ fn fatal_is_fatal(cluster: &Cluster) -> anyhow::Result<()> {
                 cluster.reload_topology(&cluster.nodes())?;
             }
         }
+        Ok(())
+    })
+}
+
+/// A dead tray goes out, another one comes in its place: while it is away and while its fabric is not ready, nothing changes, and
+/// afterwards nothing has changed.
+fn tray_replaced(cluster: &Cluster) -> anyhow::Result<()> {
+    with_return(cluster, || {
+        let beside = hold(cluster, &["-N2", "-wr02n[01-02]"])?;
+        let nothing_changed = |what: &str| -> anyhow::Result<()> {
+            ensure!(blocks(cluster)? == [RACK_1, RACK_2], "{what}: {:?}", blocks(cluster)?);
+            still_runs(cluster, beside)
+        };
+        cluster.stop_daemon("r02n03", Signal::SIGKILL)?;
+        collect(cluster, &["r02n03"])?;
+        let done = applied(cluster, &[])?;
+        ensure!(done.stderr.contains(&format!("stale: r02n03: kept in {R02} where it was last")), "{done:?}");
+        nothing_changed("while the tray is away")?;
+        // The new tray's GPUs have other numbers; its fabric begins to work some time after its slurmd.
+        let settings = cluster.tray("r02n03", &["cat", NVML])?.replace("GPU-", "GPU-ff");
+        cluster.write_file(&Target::node("r02n03"), NVML, &settings)?;
+        cluster.fault("r02n03", Fault::new(FaultKind::FabricInProgress), None)?;
+        cluster.start_daemon("r02n03")?;
+        collect(cluster, &[])?;
+        let done = topology_gen(cluster, &["apply", "--readings", steps::READINGS])?;
+        ensure!(done.status.code() == Some(1), "{done:?}");
+        ensure!(done.stderr.contains("refused, not ready: r02n03: "), "{}", done.stderr);
+        nothing_changed("while its fabric is not ready")?;
+        cluster.heal(None)?;
+        collect(cluster, &[])?;
+        let done = applied(cluster, &[])?;
+        ensure!(done.stderr.contains("nothing was reloaded"), "{}", done.stderr);
+        nothing_changed("with the new tray")?;
+        cluster.wait_idle(&["r02n03"])?;
+        let nodes = nodes_of(cluster, &["-N2", "-wr02n03"])?;
+        ensure!(nodes == ["r02n03", "r02n04"], "{nodes:?}");
+        Ok(())
+    })
+}
+
+fn show_draws(cluster: &Cluster) -> anyhow::Result<()> {
+    with_return(cluster, || {
+        let alone = hold(cluster, &["-N1", "-wr01n01", "-Jalone"])?;
+        let wide = hold(cluster, &["-N5", "-wr01n[03-04],r02n[01-03]", "-Jwide"])?;
+        cluster.ctl(&["scontrol", "update", "nodename=r02n04", "state=drain", "reason=cable"])?;
+        let shown = topology_gen(cluster, &["show", "--width", "100", "--svg", "/run/racks.svg"])?;
+        cluster.ctl(&["scontrol", "update", "nodename=r02n04", "state=resume"])?;
+        ensure!(shown.status.success(), "{shown:?}");
+        for line in [
+            "8 trays in 2 NVLink partitions: 6 allocated, 1 idle, 1 drained".to_owned(),
+            format!("  {R01}  A · B B   1 idle     r01n[01-04]"),
+            format!("  {R02}  B B B x   1 drained  r02n[01-04]"),
+            "segments of  1  2  4  trays".to_owned(),
+            "fit now      1  0  0".to_owned(),
+        ] {
+            ensure!(shown.stdout.lines().any(|shown| shown == line), "not shown: {line}\n{}", shown.stdout);
+        }
+        let job = |letter, id, name| format!("{letter}  {id:<3}  {name:<5}  alice  ");
+        let told = shown.stdout.replace("  ", " ").replace("  ", " ");
+        for (letter, id, name) in [('A', alone, "alone"), ('B', wide, "wide")] {
+            let line = job(letter, id.to_string(), name).replace("  ", " ").replace("  ", " ");
+            ensure!(told.contains(line.trim_end()), "{line}\n{}", shown.stdout);
+        }
+        ensure!(told.contains(&format!("2 NVLink partitions: {R01} (2), {R02} (3)")), "{}", shown.stdout);
+        let picture = cluster.ctl(&["cat", "/run/racks.svg"])?;
+        ensure!(picture.contains(&format!("<title>r01n04: job {wide} wide</title>")), "{picture}");
         Ok(())
     })
 }

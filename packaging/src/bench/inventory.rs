@@ -36,6 +36,7 @@ impl Inventory {
         let racks = nodes.div_ceil(RACK).max(1);
         let probes = folder.join("probes");
         fs::create_dir_all(&probes).with_context(|| format!("cannot make {}", probes.display()))?;
+        let template = template()?;
         let nodes_json = folder.join("nodes.json");
         let mut list = BufWriter::new(File::create(&nodes_json)?);
         write!(list, "{{\"nodes\":[")?;
@@ -48,7 +49,7 @@ impl Inventory {
             }
             for tray in 1..=RACK {
                 let comma = if (rack, tray) == (1, 1) { "" } else { "," };
-                write!(list, "{comma}{}", record(rack, tray))?;
+                write!(list, "{comma}{}", record(&template, rack, tray))?;
             }
         }
         write!(
@@ -86,16 +87,24 @@ fn probe(rack: u32, half: u32) -> String {
     format!("{{\"driver_version\":\"580.95.05\",\"gpus\":[{}]}}\n", gpus.join(","))
 }
 
-fn record(rack: u32, tray: u32) -> String {
+/// A node's record with the words NAME and EXTRA in the place of what differs, in lines as scontrol prints it.
+fn template() -> anyhow::Result<String> {
+    let compact = format!(
+        "{{\"nodes\":[{{\"name\":\"NAME\",\"hostname\":\"NAME\",\"address\":\"NAME\",\"extra\":\"EXTRA\",{REST}}}]}}"
+    );
+    let pretty = serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(&compact)?)?;
+    let record = pretty.split_once('[').and_then(|(_, rest)| rest.rsplit_once(']'));
+    Ok(record.context("no record in the list")?.0.trim_end().to_owned())
+}
+
+fn record(template: &str, rack: u32, tray: u32) -> String {
     let half = u32::from(tray > RACK / 2);
     let (domain, partition) = fabric(rack, half);
     let name = format!("r{rack:05}{}t{tray:02}", if half == 0 { "a" } else { "b" });
     let extra = format!(
         "{{\\\"nvlink\\\":{{\\\"v\\\":1,\\\"driver\\\":\\\"580.95.05\\\",\\\"gpus\\\":[{{\\\"i\\\":[0,1,2,3],\\\"id\\\":\\\"{domain}.{partition}\\\",\\\"state\\\":3,\\\"status\\\":0,\\\"mask\\\":426,\\\"health\\\":1}}]}}}}"
     );
-    format!(
-        "{{\"name\":\"{name}\",\"hostname\":\"{name}\",\"address\":\"{name}\",\"extra\":\"{extra}\",{REST}}}"
-    )
+    template.replace("NAME", &name).replace("EXTRA", &extra)
 }
 
 #[cfg(test)]

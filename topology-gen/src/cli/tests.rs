@@ -5,6 +5,7 @@ use crate::fixture::{RACK_A, RACK_B, ZERO, node, node_list, rack, reading, silen
 use crate::source::extra;
 use std::fs;
 
+mod faults;
 mod files;
 mod help;
 mod pictures;
