@@ -406,7 +406,10 @@ fn refusal(
 }
 
 /// Jobs on trays that leave their block, with these trays. A tray that was in no block had no partition to lose.
-fn jobs_on_moved_trays(
+///
+/// # Errors
+/// The controller gives no answer.
+pub fn jobs_on_moved_trays(
     controller: &Controller,
     changes: &[Change],
 ) -> Result<Vec<(LiveJob, HostList)>, ControllerError> {

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 
 use fabric::Blame;
 
+use super::diff::{ControllerArgs, not_answered};
 use super::{Output, read_text};
+use crate::apply::jobs_on_moved_trays;
 use crate::check::{Finding, Findings, Input, Severity, check};
 use crate::conf::{self, SlurmConf};
+use crate::diff::diff;
 use crate::emit::count;
 use crate::failure::{Failure, OK, PROBLEMS};
 use crate::site::{self, Site};
@@ -22,6 +25,9 @@ pub(super) struct Args {
     /// Check against the nodes in the output of `scontrol show nodes --json`, - for standard input
     #[arg(long, value_name = "FILE")]
     nodes_json: Option<PathBuf>,
+    /// Check against the nodes of the running controller, and list running jobs whose trays would change their block
+    #[arg(long, conflicts_with = "nodes_json")]
+    live: bool,
     /// Check against the partitions and nodes of this slurm.conf
     #[arg(long, value_name = "FILE")]
     slurm_conf: Option<PathBuf>,
@@ -31,11 +37,18 @@ pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    controller: ControllerArgs,
 }
 
 pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
     let text = read_text(&args.file)?;
-    let site = args.nodes_json.as_deref().map(site_of).transpose()?;
+    let controller = args.controller.controller();
+    let site = match &args.nodes_json {
+        Some(path) => Some(site_of(path)?),
+        None if args.live => Some(controller.site().map_err(|error| not_answered(&error))?),
+        None => None,
+    };
     let conf = args.slurm_conf.as_deref().map(conf_of).transpose()?;
     let input = Input { text: &text, version: args.slurm_version, site: site.as_ref(), conf: conf.as_ref() };
     let findings = check(&input);
@@ -46,6 +59,16 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
         output.data(&(text + "\n"))?;
     } else {
         output.data(&lines(&args.file.display().to_string(), &findings.list))?;
+    }
+    if args.live
+        && let Some(topologies) = &findings.topologies
+    {
+        let live = controller.topologies().map_err(|error| not_answered(&error))?;
+        let jobs = jobs_on_moved_trays(&controller, &diff(&live, topologies));
+        for (job, nodes) in jobs.map_err(|error| not_answered(&error))? {
+            output
+                .say(format_args!("job {} of {} runs on {nodes}, which changes its block", job.id, job.user));
+        }
     }
     output.say(summary(&findings));
     Ok(if is_sound(&findings) { OK } else { PROBLEMS })

@@ -23,7 +23,8 @@ pub(super) struct Args {
     /// One more Slurm partition for each NVLink partition
     #[arg(long)]
     blocks: bool,
-    /// A QOS for each tier that keeps its jobs to the base size, so that none needs a second NVLink partition
+    /// A QOS for each of them: a job of a tier gets no more nodes than its base size, so that none needs a second NVLink
+    /// partition
     #[arg(long)]
     qos: bool,
 }
@@ -42,9 +43,10 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
             Failure(report).hint("topology-gen generate --tier NAME=-1 makes one with a tray to spare")
         );
     }
+    let options = Options { blocks: args.blocks, qos: args.qos };
     output.data(&match args.format {
-        Format::Conf => conf(&topologies, Options { blocks: args.blocks, qos: args.qos }),
-        Format::Sacctmgr => sacctmgr(&topologies),
+        Format::Conf => conf(&topologies, options),
+        Format::Sacctmgr => sacctmgr(&topologies, options),
     })?;
     if args.qos && args.format == Format::Conf {
         output.say("hint: make the QOS first: topology-gen tiers --format sacctmgr; slurm.conf needs AccountingStorageEnforce=limits");

@@ -14,7 +14,7 @@ use super::count;
 pub struct Options {
     /// One more Slurm partition for each block of the default topology.
     pub blocks: bool,
-    /// A QOS for each tier, of the same name.
+    /// A QOS for each Slurm partition, of the same name.
     pub qos: bool,
 }
 
@@ -45,8 +45,9 @@ pub fn conf(topologies: &[Topology], options: Options) -> String {
     {
         text.push_str("# one Slurm partition for each NVLink partition\n");
         for block in block.blocks.iter().filter(|block| !block.nodes.is_empty()) {
+            let qos = if options.qos { format!(" QOS={}", block.name) } else { String::new() };
             text.push_str(&format!(
-                "PartitionName={} Topology={} Nodes={}\n",
+                "PartitionName={} Topology={} Nodes={}{qos}\n",
                 block.name, topology.name, block.nodes
             ));
         }
@@ -54,18 +55,29 @@ pub fn conf(topologies: &[Topology], options: Options) -> String {
     text
 }
 
-/// Commands that make the QOS, or bring one that exists up to date.
-pub fn sacctmgr(topologies: &[Topology]) -> String {
+/// Commands that make the QOS, or bring one that exists up to date: a job of a tier gets no more nodes than its base size, all
+/// jobs on an NVLink partition no more than it has.
+pub fn sacctmgr(topologies: &[Topology], options: Options) -> String {
     let mut text =
         String::from("# QOS for the tiers of topology.yaml, written by slurm-nvlink's topology-gen\n");
     for topology in topologies {
         let Some(base) = topology.block().and_then(BlockTopology::base_size) else { continue };
-        let name = &topology.name;
-        text.push_str(&format!(
-            "sacctmgr -i add qos {name} || true\nsacctmgr -i modify qos {name} set MaxTRESPerJob=node={base} Flags=DenyOnLimit\n"
-        ));
+        text.push_str(&qos(&topology.name, &format!("MaxTRESPerJob=node={base}")));
+    }
+    if options.blocks
+        && let Some((_, block)) = default_block(topologies)
+    {
+        for block in block.blocks.iter().filter(|block| !block.nodes.is_empty()) {
+            text.push_str(&qos(block.name.as_str(), &format!("GrpTRES=node={}", block.nodes.len())));
+        }
     }
     text
+}
+
+fn qos(name: &str, limit: &str) -> String {
+    format!(
+        "sacctmgr -i add qos {name} || true\nsacctmgr -i modify qos {name} set {limit} Flags=DenyOnLimit\n"
+    )
 }
 
 /// The default topology if it has blocks, else the first that has.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use fabric::{
-    DomainId, FabricHealth, FabricState, GpuFabric, GpuReading, NodeName, PartitionId, TrayReading,
+    DomainId, FabricHealth, FabricState, GpuFabric, GpuReading, HostList, NodeName, PartitionId, TrayReading,
 };
 
 use super::{Inventory, Observation, Seen};
@@ -107,6 +107,19 @@ fn columns(line: &str) -> Vec<Option<&'static str>> {
     line.split(',').map(column).collect()
 }
 
+/// The columns of a line that holds the two ids and nothing else, which other tools ask for; by their form, since nobody has
+/// said what was asked. Two words that are no ids are taken in the usual order.
+fn ids_alone(values: &[&str]) -> Option<Vec<Option<&'static str>>> {
+    let [first, second] = values else { return None };
+    let is_domain = |text: &str| text.parse::<DomainId>().is_ok();
+    let is_number = |text: &str| text.parse::<u32>().is_ok();
+    if is_number(first) && is_domain(second) {
+        return Some(vec![Some("clique"), Some("cluster")]);
+    }
+    let suits = (is_domain(first) || is_absent(first)) && (is_number(second) || is_absent(second));
+    suits.then(|| vec![Some("cluster"), Some("clique")])
+}
+
 /// CSV lines of one tray; without a header the columns are those of `fields`.
 fn csv(lines: &[&str], fields: Option<&str>) -> Result<TrayReading, String> {
     let mut columns_now = fields.map(columns);
@@ -117,8 +130,13 @@ fn csv(lines: &[&str], fields: Option<&str>) -> Result<TrayReading, String> {
             columns_now = Some(header);
             continue;
         }
-        let Some(columns) = &columns_now else { return Err(format!("not understood: {}", shortened(line))) };
         let values: Vec<&str> = line.split(',').map(str::trim).collect();
+        if fields == Some(FIELDS)
+            && let Some(pair) = ids_alone(&values)
+        {
+            columns_now = Some(pair);
+        }
+        let Some(columns) = &columns_now else { return Err(format!("not understood: {}", shortened(line))) };
         if values.len() != columns.len() {
             let (has, wanted) = (values.len(), columns.len());
             return Err(format!("{has} columns instead of {wanted}: {}", shortened(line)));
@@ -214,12 +232,35 @@ fn health(words: &Words<'_>) -> FabricHealth {
     FabricHealth { mask, summary }
 }
 
-/// Reads the CSV lines of many nodes, each with `node: ` in front. A node whose lines make no reading is silent; others go on.
+/// Reads the CSV lines of many nodes: each with `node: ` in front, or gathered below a host list between dashes, as dshbak and
+/// clush -b print what several nodes have said alike. A node whose lines make no reading is silent; others go on.
 pub fn nodes(text: &str, fields: &str) -> Inventory {
     let mut inventory = Inventory::default();
     let mut by_node: BTreeMap<NodeName, Vec<&str>> = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.trim().is_empty()) {
-        let split = line.split_once(": ").or_else(|| Some((line.strip_suffix(':')?, "")));
+    let mut gathered: Vec<NodeName> = Vec::new();
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty()).peekable();
+    while let Some(line) = lines.next() {
+        if is_rule(line) {
+            let head = lines.next_if(|line| !is_rule(line)).unwrap_or_default();
+            // clush adds how many there are: `n[1-4] (4)`.
+            let list = head.split_once(" (").map_or(head, |(list, _)| list).trim();
+            match HostList::parse(list) {
+                Ok(list) if !list.is_empty() => gathered = list.into_iter().collect(),
+                _ => {
+                    gathered.clear();
+                    inventory.notes.push(format!("no host list between dashes: {:?}", shortened(head)));
+                }
+            }
+            lines.next_if(|line| is_rule(line));
+            continue;
+        }
+        if !gathered.is_empty() {
+            for node in &gathered {
+                by_node.entry(node.clone()).or_default().push(line);
+            }
+            continue;
+        }
+        let split = line.split_once(": ").or_else(|| Some((line.trim_end().strip_suffix(':')?, "")));
         match split.map(|(node, rest)| (NodeName::new(node.trim()), rest)) {
             Some((Ok(node), rest)) => by_node.entry(node).or_default().push(rest),
             _ => inventory.notes.push(format!("no node in front of {:?}", shortened(line))),
@@ -232,107 +273,11 @@ pub fn nodes(text: &str, fields: &str) -> Inventory {
     inventory
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fabric::Verdict;
-
-    const ID: &str = "7e1c0f5a-9d3b-4e52-8f01-2a6b5c4d3e2f";
-
-    fn q(state: &str, status: &str, clique: &str, cluster: &str, health: &str) -> String {
-        let gpu = |at: u32| {
-            format!(
-                "GPU 0000000{at}:01:00.0\n    Product Name                          : NVIDIA GB200 (simulated)\n    GPU UUID                              : GPU-{at}\n    ECC Mode\n        State                             : Enabled\n    Fabric\n        State                             : {state}\n        Status                            : {status}\n        CliqueId                          : {clique}\n        ClusterUUID                       : {cluster}\n{health}    Processes                             : None\n"
-            )
-        };
-        format!(
-            "\n==============NVSMI LOG==============\n\nDriver Version                            : 580.95.05\nAttached GPUs                             : 2\n{}{}",
-            gpu(0),
-            gpu(1)
-        )
-    }
-
-    #[test]
-    fn the_full_output_is_read_like_nvml() {
-        let health = "        Health\n            Summary                       : Unhealthy\n            Bandwidth                     : Degraded\n            Route Recovery in progress    : False\n";
-        let tray = tray(&q("Completed", "Success", "32766", ID, health)).unwrap();
-        assert_eq!((tray.driver_version.as_str(), tray.gpus.len()), ("580.95.05", 2));
-        let Verdict::Member { id, gpus, warnings } = tray.judge(Some(2)) else { panic!("{tray:?}") };
-        assert_eq!((id.to_string(), gpus), (format!("{ID}.32766"), 2));
-        assert_eq!(warnings[0], "GPU 0 (GPU-0): unhealthy, bandwidth degraded");
-        assert_eq!(tray.gpus[0].fabric.unwrap().health.mask, 0b1001);
-    }
-
-    #[test]
-    fn each_row_of_the_table_of_readings_is_judged() {
-        let judged = |state, status, clique, cluster| {
-            tray(&q(state, status, clique, cluster, "")).map(|tray| match tray.judge(None) {
-                Verdict::Member { .. } => "member".to_owned(),
-                Verdict::NoFabric { why } | Verdict::Rejected { why } => why,
-            })
-        };
-        let zero = "00000000-0000-0000-0000-000000000000";
-        assert_eq!(
-            judged("Completed", "Success", "0", zero).unwrap(),
-            "no multi-node NVLink: the cluster UUID is zero"
-        );
-        assert!(judged("In Progress", "N/A", "N/A", "N/A").unwrap().contains("fabric not ready"));
-        assert!(judged("Completed", "Timeout", "1", ID).unwrap().contains("NVML error 999"));
-        assert!(judged("N/A", "N/A", "N/A", "N/A").unwrap().contains("no fabric query"));
-        assert!(judged("Confused", "Success", "1", ID).unwrap().contains("unknown state"));
-        assert_eq!(
-            judged("Completed", "Success", "N/A", ID).unwrap_err(),
-            "GPU 0: completed without a clique"
-        );
-        assert!(
-            tray("NVIDIA-SMI has failed because it couldn't communicate")
-                .unwrap_err()
-                .starts_with("not understood: NVIDIA-SMI")
-        );
-        assert_eq!(tray("  \n").unwrap_err(), "no answer");
-    }
-
-    #[test]
-    fn many_nodes_as_pdsh_prints_them() {
-        let row = |node: &str, at: u32, clique: &str| {
-            format!("{node}: {at}, GPU-{at}, NVIDIA GB200, 580.95.05, Completed, Success, {clique}, {ID}\n")
-        };
-        let header = "n1: index, uuid, name, driver_version, fabric.state, fabric.status, fabric.clique_id, fabric.cluster_uuid\n";
-        let text = [
-            header.to_owned(),
-            row("n1", 0, "7"),
-            // The nodes answer in any order.
-            row("n2", 0, "7"),
-            row("n1", 1, "7"),
-            row("n2", 1, "8"),
-            "n3: NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n".to_owned(),
-            "pdsh@admin timed out\n".to_owned(),
-            "n4: \n".to_owned(),
-        ]
-        .concat();
-        let inventory = nodes(&text, FIELDS);
-        assert_eq!(inventory.notes, ["no node in front of \"pdsh@admin timed out\""]);
-        let told: Vec<String> = inventory
-            .observations
-            .iter()
-            .map(|o| match &o.seen {
-                Seen::Reading(tray) => match tray.judge(None) {
-                    Verdict::Member { id, .. } => format!("{} {}", o.node, id.partition),
-                    Verdict::NoFabric { why } | Verdict::Rejected { why } => {
-                        format!("{} {}", o.node, shortened(&why))
-                    }
-                },
-                Seen::Silent(why) | Seen::NoGpus(why) => format!("{} silent: {why}", o.node),
-            })
-            .collect();
-        assert_eq!(told[0], "n1 7");
-        assert!(told[1].starts_with("n2 GPUs do not agree"), "{}", told[1]);
-        assert!(told[2].starts_with("n3 silent: 1 columns instead of 8"), "{}", told[2]);
-        assert_eq!(told[3], "n4 silent: no GPU in the output of nvidia-smi");
-        let short = nodes(&format!("n1: {ID}, 3\nn2: N/A, N/A\n"), "fabric.clusterUuid,fabric.cliqueId");
-        assert!(
-            matches!(&short.observations[0].seen, Seen::Reading(tray) if tray.gpus[0].fabric.unwrap().partition == PartitionId(3))
-        );
-        assert!(matches!(&short.observations[1].seen, Seen::Reading(tray) if tray.gpus[0].fabric.is_none()));
-    }
+/// Whether a line is a rule of dashes.
+fn is_rule(line: &str) -> bool {
+    let line = line.trim();
+    line.len() >= 8 && line.bytes().all(|byte| byte == b'-')
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,7 +157,40 @@ fn help_of_tiers() {
     Options:
           --format <FORMAT>  What to print: conf, lines to include in slurm.conf; sacctmgr, commands for the QOS that --qos names [default: conf]
           --blocks           One more Slurm partition for each NVLink partition
-          --qos              A QOS for each tier that keeps its jobs to the base size, so that none needs a second NVLink partition
+          --qos              A QOS for each of them: a job of a tier gets no more nodes than its base size, so that none needs a second NVLink partition
       -h, --help             Print help
+    "#);
+}
+
+/// What a screen shows.
+const LINES_MAX: usize = 50;
+
+#[test]
+fn help_of_each_command_fits_a_screen() {
+    for command in
+        ["probe", "collect", "check", "diff", "apply", "rollback", "watch", "why", "convert", "tiers"]
+    {
+        let run = topology_gen(&[command, "--help"]);
+        assert_eq!((run.code, run.words.as_str()), (0, ""), "{command}");
+        let lines = run.data.lines().count();
+        assert!(lines <= LINES_MAX, "{command}: {lines} lines");
+    }
+    for command in ["generate", "show"] {
+        assert!(topology_gen(&[command, "-h"]).data.lines().count() <= LINES_MAX, "{command}");
+    }
+}
+
+#[test]
+fn help_of_watch() {
+    let data = topology_gen(&["watch", "--help"]).data;
+    let own = data.split("\n\n").find(|part| part.starts_with("Watch:")).unwrap();
+    insta::assert_snapshot!(own, @r#"
+    Watch:
+          --interval <SECONDS>  Between two looks at the trays, in seconds [default: 60]
+          --stable <N>          Act on a change that was seen so often in a row [default: 3]
+          --settle <SECONDS>    And for so long, in seconds [default: 120]
+          --per-hour <N>        Most changes in an hour [default: 4]
+          --lost <N>            With so many trays lost at once, wait for them or for a human (SIGHUP) [default: 4]
+          --metrics <FOLDER>    Folder for metrics of Prometheus' node exporter
     "#);
 }

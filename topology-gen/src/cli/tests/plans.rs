@@ -99,15 +99,19 @@ fn tiers_lie_over_the_same_blocks_and_follow_them() {
     # spare: jobs and segments up to 4 nodes stay in one NVLink partition
     PartitionName=spare Topology=spare Nodes=n[1-8] QOS=spare
     # one Slurm partition for each NVLink partition
-    PartitionName=nvl-aaaaaaaa-32766 Topology=nvlink Nodes=n[1-3]
-    PartitionName=nvl-bbbbbbbb-32766 Topology=nvlink Nodes=n[4-8]
+    PartitionName=nvl-aaaaaaaa-32766 Topology=nvlink Nodes=n[1-3] QOS=nvl-aaaaaaaa-32766
+    PartitionName=nvl-bbbbbbbb-32766 Topology=nvlink Nodes=n[4-8] QOS=nvl-bbbbbbbb-32766
     "#);
-    insta::assert_snapshot!(topology_gen(&["tiers", &out, "--format", "sacctmgr"]).data, @r#"
+    insta::assert_snapshot!(topology_gen(&["tiers", &out, "--blocks", "--format", "sacctmgr"]).data, @r#"
     # QOS for the tiers of topology.yaml, written by slurm-nvlink's topology-gen
     sacctmgr -i add qos nvlink || true
     sacctmgr -i modify qos nvlink set MaxTRESPerJob=node=5 Flags=DenyOnLimit
     sacctmgr -i add qos spare || true
     sacctmgr -i modify qos spare set MaxTRESPerJob=node=4 Flags=DenyOnLimit
+    sacctmgr -i add qos nvl-aaaaaaaa-32766 || true
+    sacctmgr -i modify qos nvl-aaaaaaaa-32766 set GrpTRES=node=3 Flags=DenyOnLimit
+    sacctmgr -i add qos nvl-bbbbbbbb-32766 || true
+    sacctmgr -i modify qos nvl-bbbbbbbb-32766 set GrpTRES=node=5 Flags=DenyOnLimit
     "#);
 }
 
