@@ -1,10 +1,10 @@
 #![forbid(unsafe_code)]
 //! The configuration of one block topology, and everything that is wrong with it.
 //!
-//! A fault never stops Slurm by our doing: all of them are logged at once, and the topology is left to Slurm's own
-//! plugin, which ends the process on some of them and accepts others.
+//! All faults are logged at once. Slurm's own plugin ends the process at the first that it minds and accepts the others. Ours
+//! ends nothing: where no other controller goes on in its place, what is faulty is left out ([`RawConfig::mended`]).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, c_int};
 use std::fmt;
 
@@ -33,6 +33,7 @@ pub(crate) enum Fault {
     DuplicateName { name: String, first: usize, second: usize },
     BlockSizes { sizes: Vec<c_int>, why: String },
     HostList { block: String, hosts: String },
+    BlockName { name: String },
     NoSize,
     NodesInTwoBlocks { first: String, second: String, nodes: String },
 }
@@ -47,12 +48,37 @@ impl fmt::Display for Fault {
             }
             Self::BlockSizes { sizes, why } => write!(f, "block_sizes {sizes:?}: {why}"),
             Self::HostList { block, hosts } => write!(f, "block {block}: {hosts:?} is not a host list"),
+            Self::BlockName { name } => {
+                write!(
+                    f,
+                    "block name {name:?} is not a host list, which names of aggregated blocks are made of"
+                )
+            }
             Self::NoSize => write!(f, "no block has nodes and block_sizes is not set"),
             Self::NodesInTwoBlocks { first, second, nodes } => {
                 write!(f, "blocks {first} and {second} both have {nodes}")
             }
         }
     }
+}
+
+impl Fault {
+    /// Whether Slurm's own plugin ends the process on it (26.05.3 `src/plugins/topology/block/block_record.c`).
+    pub(crate) fn is_fatal(&self) -> bool {
+        match self {
+            Self::NodesInTwoBlocks { .. } => false,
+            Self::BlockSizes { sizes, .. } => !are_sizes_for_stock(sizes),
+            _ => true,
+        }
+    }
+}
+
+/// Whether stock accepts the sizes: each is the first one times a power of two below 2^16, in any order.
+fn are_sizes_for_stock(sizes: &[c_int]) -> bool {
+    let base = sizes.first().copied().unwrap_or(0);
+    let fits =
+        |&size: &c_int| size > 0 && size % base == 0 && (size / base).cast_unsigned().is_power_of_two();
+    (1..=0xffff).contains(&base) && sizes.iter().all(|size| fits(size) && size / base < 1 << 16)
 }
 
 impl RawConfig {
@@ -79,6 +105,35 @@ impl RawConfig {
             faults.push(Fault::BlockSizes { sizes: self.sizes.clone(), why });
         }
         faults
+    }
+
+    /// The configuration without what Slurm's own plugin ends the process on: block sizes that are none, and blocks whose
+    /// name or nodes cannot be used. The trays of a block that is left out are in no block until the file is mended, which
+    /// is the one place where they cannot be taken for neighbours of trays that they are none of.
+    pub(crate) fn mended(&self, faults: &[Fault]) -> Self {
+        let bad_sizes =
+            faults.iter().any(|fault| matches!(fault, Fault::BlockSizes { .. }) && fault.is_fatal());
+        let mut seen = HashSet::new();
+        let is_usable = |block: &&RawBlock| {
+            let Some(name) = block.name.as_deref() else { return false };
+            let minds = |fault: &Fault| match fault {
+                Fault::HostList { block: of, hosts } => {
+                    *of == words(name) && block.nodes.as_deref().map(words).as_ref() == Some(hosts)
+                }
+                Fault::BlockName { name: bad } => *bad == words(name),
+                _ => false,
+            };
+            !faults.iter().any(minds) && seen.insert(name.to_owned())
+        };
+        Self {
+            sizes: if bad_sizes { Vec::new() } else { self.sizes.clone() },
+            blocks: self.blocks.iter().filter(is_usable).cloned().collect(),
+        }
+    }
+
+    /// Whether Slurm makes aggregated blocks, whose names are made of the blocks' names.
+    pub(crate) fn has_aggregated_blocks(&self) -> bool {
+        self.blocks.len() > 1 && self.sizes.len() != 1
     }
 
     fn block_sizes(&self) -> Result<BlockSizes, String> {
@@ -142,5 +197,47 @@ mod tests {
         assert!(!levels(&[18]).exist());
         assert_eq!(levels(&[]), Levels::by_default(18));
         assert_ne!(levels(&[18, 36]), levels(&[18, 72]));
+    }
+
+    #[test]
+    fn what_stock_ends_the_process_on_is_fatal_and_nothing_else() {
+        let sizes =
+            |sizes: &[c_int]| Fault::BlockSizes { sizes: sizes.to_vec(), why: String::new() }.is_fatal();
+        for bad in [&[4, 12][..], &[4, 6], &[0], &[8, 4], &[-4], &[1, 1 << 16], &[1 << 16], &[4, -8]] {
+            assert!(sizes(bad), "{bad:?}");
+        }
+        for odd in [&[4, 4][..], &[4, 16, 8], &[4, 1 << 17]] {
+            assert!(!sizes(odd), "{odd:?}");
+        }
+        assert!(Fault::NoBlocks.is_fatal() && Fault::Nameless { position: 1 }.is_fatal());
+        let twice = Fault::NodesInTwoBlocks { first: "a".into(), second: "b".into(), nodes: "n1".into() };
+        assert!(!twice.is_fatal());
+    }
+
+    #[test]
+    fn what_is_faulty_is_left_out() {
+        let nodes =
+            |name: &CStr, nodes: &CStr| RawBlock { name: Some(name.into()), nodes: Some(nodes.into()) };
+        let config = RawConfig {
+            sizes: vec![4, 6],
+            blocks: vec![
+                nodes(c"a", c"n[1-4]"),
+                RawBlock { name: None, nodes: Some(c"n9".into()) },
+                nodes(c"a", c"n[5-8]"),
+                nodes(c"b", c"n[01-0"),
+                nodes(c"c[1", c"n10"),
+                nodes(c"d", c"n11"),
+            ],
+        };
+        let mut faults = config.faults();
+        faults.push(Fault::HostList { block: "b".into(), hosts: "n[01-0".into() });
+        faults.push(Fault::BlockName { name: "c[1".into() });
+        let mended = config.mended(&faults);
+        assert_eq!(mended.sizes, []);
+        assert_eq!(mended.blocks, [nodes(c"a", c"n[1-4]"), nodes(c"d", c"n11")]);
+        assert_eq!(mended.faults(), []);
+        assert_eq!(mended.mended(&[]), mended);
+        let odd = RawConfig { sizes: vec![4, 16, 8], ..mended };
+        assert_eq!(odd.mended(&odd.faults()), odd, "what stock accepts stays as it is");
     }
 }

@@ -2,14 +2,20 @@
 //!
 //! ```text
 //! build ──> stock's shadow + our model    steering: our model answers what it owns, stock the rest
-//!       └─> stock's shadow alone          delegating: topology.conf, a faulty file, or not slurmctld
+//!       └─> stock's shadow alone          delegating: topology.conf, nodes in two blocks, or not slurmctld
+//!       └─> nothing                       no block of the file can be used: jobs know no blocks
 //! ```
+//!
+//! Stock ends the process on many faults of a file. On a reload that is right: the slurmctld that runs goes on with the
+//! blocks that it has. At a start nobody would go on, so stock gets what is left of the file without its faults.
 
 use std::ffi::{CStr, c_char, c_int};
 
 use fabric::placement::{Rules, Span, Split};
 
 use crate::abi::{TOPO_RC_ERROR, TOPO_RC_SUCCESS, node_record_t, topology_ctx_t, topology_eval_t};
+use crate::config::Fault;
+use crate::host::config::Substitute;
 use crate::host::eval::Eval;
 use crate::host::node::{self, Node};
 use crate::host::record::Records;
@@ -29,24 +35,32 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Builds both models. Faults in the configuration are all logged before stock, which may end the process on
-    /// them, gets to see it.
+    /// Builds both models; None when nothing of the configuration can be used. All its faults are logged before stock gets
+    /// to see it.
     ///
     /// # Errors
     /// Stock's return code.
     ///
     /// # Safety
     /// `tctx` is the argument of `topology_p_build_config`.
-    pub(crate) unsafe fn build(tctx: *mut topology_ctx_t, records: &'static Records) -> Result<Self, c_int> {
+    pub(crate) unsafe fn build(
+        tctx: *mut topology_ctx_t,
+        records: &'static Records,
+    ) -> Result<Option<Self>, c_int> {
         // Behind a wall of its own: whatever becomes of our model, stock's is built.
-        let model = wall::guard("topology_p_build_config", || {
+        let blocks = wall::guard("topology_p_build_config", || {
             // SAFETY: Slurm's context, by the caller's word.
-            unsafe { build_model(tctx, records) }
+            unsafe { read_blocks(tctx, records) }
         });
-        let model = model.flatten();
+        let (model, substitute) = match blocks {
+            None => (None, None),
+            Some(Blocks::None) => return Ok(None),
+            Some(Blocks::AsWritten(model)) => (model, None),
+            Some(Blocks::Mended(model, substitute)) => (model, Some(substitute)),
+        };
         // SAFETY: as above; the configuration lives until destroy_config.
-        let shadow = unsafe { Shadow::build(tctx) }?;
-        Ok(Self { shadow, model, records })
+        let shadow = unsafe { Shadow::build(tctx, substitute) }?;
+        Ok(Some(Self { shadow, model, records }))
     }
 
     /// Whether jobs are steered here.
@@ -136,45 +150,93 @@ fn distrust(record: &str) {
     ));
 }
 
-/// Our model of the blocks; None where jobs are left to stock.
+/// The blocks of a topology.
+enum Blocks {
+    /// As Slurm's configuration has them, with our model of them where jobs are steered.
+    AsWritten(Option<Model>),
+    /// Without those that are faulty.
+    Mended(Option<Model>, Substitute),
+    /// None can be used.
+    None,
+}
+
+/// Reads the blocks, and says what is wrong with them.
 ///
 /// # Safety
 /// As for [`Context::build`].
-unsafe fn build_model(tctx: *mut topology_ctx_t, records: &Records) -> Option<Model> {
+unsafe fn read_blocks(tctx: *mut topology_ctx_t, records: &Records) -> Blocks {
     // SAFETY: Slurm's context, by the caller's word.
     let tctx = unsafe { &*tctx };
-    if !process::is_slurmctld() {
-        return None;
-    }
     // SAFETY: NULL or a C string that lives with the context.
     let name = unsafe { memory::text(tctx.name) }.map_or_else(|| "default".into(), CStr::to_string_lossy);
     if tctx.config.is_null() {
-        slurm_log!(Info, "topology {name} is not from topology.yaml: jobs are left to Slurm's own evaluator");
-        return None;
+        if process::is_slurmctld() {
+            slurm_log!(
+                Info,
+                "topology {name} is not from topology.yaml: jobs are left to Slurm's own evaluator"
+            );
+        }
+        return Blocks::AsWritten(None);
     }
     // SAFETY: with topology.yaml a topology of this plugin has a block configuration.
     let config = unsafe { config::read(tctx.config.cast()) };
-    match Model::build(&config, node::count()) {
-        Ok(mut model) => {
-            read_settings(&mut model.rules, records);
-            slurm_log!(
-                Info,
-                "topology {name}: jobs are steered into {} NVLink partitions of up to {} trays",
-                model.blocks.len(),
-                model.largest()
-            );
-            Some(model)
-        }
-        Err(faults) => {
-            for fault in &faults {
-                slurm_log!(Error, "topology {name}: {fault}");
-            }
-            slurm_log!(
-                Error,
-                "topology {name}: {} faults, listed above; it is left to Slurm's own topology/block",
-                faults.len()
-            );
-            None
-        }
+    let faults = match Model::build(&config, node::count()) {
+        Ok(model) => return Blocks::AsWritten(steering(model, &name, records)),
+        Err(faults) => faults,
+    };
+    for fault in &faults {
+        slurm_log!(Error, "topology {name}: {fault}");
     }
+    let count = faults.len();
+    let also = if count == 1 { "fault" } else { "faults" };
+    if !faults.iter().any(Fault::is_fatal) {
+        slurm_log!(
+            Error,
+            "topology {name}: {count} {also}, listed above; it is left to Slurm's own topology/block"
+        );
+        return Blocks::AsWritten(None);
+    }
+    if process::is_on_trial() {
+        slurm_log!(
+            Error,
+            "topology {name}: {count} {also}, listed above, on which Slurm's own topology/block ends this slurmctld; the one \
+             that runs goes on with the blocks that it has"
+        );
+        return Blocks::AsWritten(None);
+    }
+    let mended = config.mended(&faults);
+    let (all, left) = (config.blocks.len(), mended.blocks.len());
+    let model = Model::build(&mended, node::count());
+    if matches!(&model, Err(faults) if faults.iter().any(Fault::is_fatal)) {
+        slurm_log!(
+            Error,
+            "topology {name}: {count} {also}, listed above, and nothing is left of it: until the file is mended jobs know no \
+             blocks"
+        );
+        return Blocks::None;
+    }
+    slurm_log!(
+        Error,
+        "topology {name}: {count} {also}, listed above; {left} of {all} blocks are in force until the file is mended, \
+         block_sizes {}",
+        if mended.sizes == config.sizes { "as written" } else { "as if not set" }
+    );
+    // SAFETY: Slurm's own configuration, which lives until destroy_config.
+    let substitute = unsafe { Substitute::new(tctx.config.cast(), &mended) };
+    Blocks::Mended(model.ok().and_then(|model| steering(model, &name, records)), substitute)
+}
+
+/// The model, when this is the process that places jobs.
+fn steering(mut model: Model, name: &str, records: &Records) -> Option<Model> {
+    if !process::is_slurmctld() {
+        return None;
+    }
+    read_settings(&mut model.rules, records);
+    slurm_log!(
+        Info,
+        "topology {name}: jobs are steered into {} NVLink partitions of up to {} trays",
+        model.blocks.len(),
+        model.largest()
+    );
+    Some(model)
 }

@@ -8,7 +8,7 @@ use fabric::placement::Rules;
 use crate::bits::{self, Neighbours};
 use crate::config::{Fault, RawConfig, words};
 use crate::host::bitmap::Bitmap;
-use crate::host::config::nodes;
+use crate::host::config::{is_host_list, nodes};
 
 /// One base block.
 pub(crate) struct Block {
@@ -73,6 +73,7 @@ impl Model {
     /// Every fault of the configuration.
     pub(crate) fn build(config: &RawConfig, node_count: usize) -> Result<Self, Vec<Fault>> {
         let mut faults = config.faults();
+        faults.extend(unusable_names(config));
         let mut blocks = Vec::with_capacity(config.blocks.len());
         for block in &config.blocks {
             let name = block.name.clone().unwrap_or_default();
@@ -135,6 +136,13 @@ impl Model {
 
 fn largest(blocks: &[Block]) -> u32 {
     blocks.iter().map(Block::trays).max().unwrap_or(0)
+}
+
+/// Names of which Slurm cannot make the name of an aggregated block.
+fn unusable_names(config: &RawConfig) -> Vec<Fault> {
+    let names = config.blocks.iter().filter_map(|block| block.name.as_deref());
+    let is_unusable = |name: &&CStr| config.has_aggregated_blocks() && !is_host_list(name);
+    names.filter(is_unusable).map(|name| Fault::BlockName { name: words(name) }).collect()
 }
 
 /// Pairs of blocks that share nodes. Slurm accepts them silently and counts the nodes twice.

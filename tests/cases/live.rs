@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 use crate::harness::{Body, Case, Setup};
+use crate::plugin_file::controller_log;
 use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal;
 use std::time::Duration;
 use tests::Cluster;
 use tests::cluster::Target;
@@ -21,6 +23,10 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "live::a_changed_file_is_in_force_at_once", body: Body::OnBoth(SMALL, changed_file) },
     Case { name: "live::a_broken_file_leaves_all_as_it_was", body: Body::OnBoth(SMALL, broken_file) },
     Case { name: "live::our_log_names_every_fault_of_a_file", body: Body::On(SMALL, every_fault) },
+    Case {
+        name: "live::a_start_with_a_broken_file_is_survived",
+        body: Body::On(SMALL, start_with_broken_file),
+    },
 ];
 
 /// Puts a node into a block by hand, without touching the file.
@@ -161,10 +167,32 @@ fn every_fault(cluster: &Cluster) -> anyhow::Result<()> {
             "topology nvlink: blocks 3 and 4 have the same name twice",
             "topology nvlink: block_sizes [4, 6]: ",
             "both have r01n[01-02]",
-            "faults, listed above; it is left to Slurm's own topology/block",
+            "faults, listed above, on which Slurm's own topology/block ends this slurmctld; the one that runs goes on",
         ] {
             ensure!(log.contains(fault), "slurmctld's log does not say {fault:?}:\n{log}");
         }
+        Ok(())
+    })
+}
+
+/// slurmctld starts with a file on which Slurm's own plugin would end it: it lives, and jobs go where they may.
+fn start_with_broken_file(cluster: &Cluster) -> anyhow::Result<()> {
+    let blocks = cluster.blocks()?;
+    let [first, second] = blocks.as_slice() else { anyhow::bail!("not two blocks: {blocks:?}") };
+    let broken = |text: &str| {
+        text.replace(&second.name, &first.name).replace("block_sizes: [4]", "block_sizes: [4, 6]")
+    };
+    with_file(cluster, broken, || {
+        cluster.stop_daemon("ctl", Signal::SIGTERM)?;
+        cluster.start_daemon("ctl")?;
+        let free: Vec<String> = cluster.nodes().into_iter().filter(|node| node.starts_with("r01")).collect();
+        cluster.wait_idle(&free)?;
+        let log = controller_log(cluster)?;
+        let left = "topology nvlink: 2 faults, listed above; 1 of 2 blocks are in force until the file is mended, \
+                    block_sizes as if not set";
+        ensure!(log.contains(left), "{log}");
+        let four = nodes_of(cluster, 4)?;
+        ensure!(four.iter().all(|node| node.starts_with("r01")), "{four:?}");
         Ok(())
     })
 }

@@ -79,6 +79,8 @@ api! {
             fn(usize, usize, bool, bool, *const c_char, c_int, *const c_char) -> *mut c_void;
         xfree = c"slurm_xfree": fn(*mut *mut c_void);
 
+        xstrdup = c"slurm_xstrdup": fn(*const c_char) -> *mut c_char;
+
         bit_alloc = c"slurm_bit_alloc": fn(i64) -> *mut bitstr_t;
         bit_free = c"slurm_bit_free": fn(*mut *mut bitstr_t);
 
@@ -86,12 +88,12 @@ api! {
         list_next = c"slurm_list_next": fn(*mut ListIterator) -> *mut c_void;
         list_iterator_destroy = c"slurm_list_iterator_destroy": fn(*mut ListIterator);
 
+        hostlist_create = c"slurm_hostlist_create": fn(*const c_char) -> *mut hostlist_t;
         hostlist_destroy = c"slurm_hostlist_destroy": fn(*mut hostlist_t);
 
         node_name2bitmap = c"slurm_node_name2bitmap":
             fn(*mut c_char, bool, *mut *mut bitstr_t, *mut *mut hostlist_t) -> c_int;
         bitmap2node_name = c"slurm_bitmap2node_name": fn(*mut bitstr_t) -> *mut c_char;
-
     }
     data {
         node_record_table = c"node_record_table_ptr": *mut *mut node_record_t;

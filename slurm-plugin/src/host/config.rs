@@ -48,6 +48,69 @@ pub(crate) fn topology_param(records: &Records) -> Option<String> {
     }
 }
 
+/// A configuration in the place of Slurm's, for stock to build its model from and to keep up to date.
+pub(crate) struct Substitute {
+    config: Box<topology_block_config_t>,
+    /// What `config` points to; the strings are of Slurm's allocator, because stock replaces them.
+    blocks: Box<[slurm_conf_block_t]>,
+}
+
+impl Substitute {
+    /// The given configuration, which has the block sizes of Slurm's or none.
+    ///
+    /// # Safety
+    /// `original` is Slurm's configuration of the same topology, and lives as long as the result.
+    pub(crate) unsafe fn new(original: *const topology_block_config_t, config: &RawConfig) -> Self {
+        let copy = |text: &Option<CString>| match text {
+            None => ptr::null_mut(),
+            // SAFETY: a C string; the copy is ours.
+            Some(text) => unsafe { (api().xstrdup)(text.as_ptr()) },
+        };
+        let block = |block: &RawBlock| slurm_conf_block_t {
+            block_name: copy(&block.name),
+            nodes: copy(&block.nodes),
+        };
+        let mut blocks: Box<[slurm_conf_block_t]> = config.blocks.iter().map(block).collect();
+        // SAFETY: Slurm's configuration, by the caller's word; the list lives as long as it.
+        let original_sizes = unsafe { (*original).block_sizes };
+        let sizes = if config.sizes.is_empty() { ptr::null_mut() } else { original_sizes };
+        let config = topology_block_config_t {
+            config_cnt: c_int::try_from(blocks.len()).unwrap_or(0),
+            block_configs: blocks.as_mut_ptr(),
+            block_sizes: sizes,
+        };
+        Self { config: Box::new(config), blocks }
+    }
+
+    /// What stock gets to see.
+    pub(crate) fn as_ptr(&mut self) -> *mut topology_block_config_t {
+        &raw mut *self.config
+    }
+}
+
+impl Drop for Substitute {
+    fn drop(&mut self) {
+        for block in &self.blocks {
+            for text in [block.block_name, block.nodes] {
+                // SAFETY: NULL or a string of Slurm's allocator that nobody uses any more: stock's model is gone.
+                unsafe { memory::free(text) };
+            }
+        }
+    }
+}
+
+/// Whether Slurm can read the text as a host list.
+pub(crate) fn is_host_list(text: &CStr) -> bool {
+    // SAFETY: a C string; the list is made for us.
+    let list = unsafe { (api().hostlist_create)(text.as_ptr()) };
+    if list.is_null() {
+        return false;
+    }
+    // SAFETY: made above, destroyed once.
+    unsafe { (api().hostlist_destroy)(list) };
+    true
+}
+
 /// The nodes that a host list names. Unknown names are left out, as stock does (it warns of them when its own model
 /// is built from the same text).
 ///

@@ -17,6 +17,12 @@ pub(crate) fn is_slurmctld() -> bool {
     !address.is_null()
 }
 
+/// Whether another slurmctld waits for this one to take over, and goes on itself when this one ends: so it is after
+/// `scontrol reconfigure`, but not at a start and not in the foreground (Slurm 26.05.3 `src/slurmctld/controller.c`).
+pub(crate) fn is_on_trial() -> bool {
+    is_slurmctld() && std::env::var_os("SLURMCTLD_RECONF_PARENT_FD").is_some()
+}
+
 /// The folder of Slurm's own plugins: `libslurmfull.so` lies in it.
 pub(crate) fn stock_plugin_folder() -> Option<PathBuf> {
     let mut found = MaybeUninit::<libc::Dl_info>::zeroed();

@@ -6,31 +6,47 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
+use super::config::Substitute;
 use super::stock::stock;
 use crate::abi::{TOPO_RC_SUCCESS, bitstr_t, node_record_t, topology_ctx_t, topology_data, topology_eval_t};
 
 /// Stock's context of one topology. Boxed, because stock keeps no pointer to it but evaluation hands one on.
-pub(crate) struct Shadow(Box<topology_ctx_t>);
+pub(crate) struct Shadow {
+    context: Box<topology_ctx_t>,
+    /// What it is configured by, if not by Slurm's own configuration.
+    _substitute: Option<Substitute>,
+}
 
 impl Shadow {
-    /// Lets stock build its model. Stock ends the process on a configuration that it cannot use; it always did.
+    /// Lets stock build its model, of Slurm's configuration or of a substitute. Stock ends the process on a configuration
+    /// that it cannot use.
     ///
     /// # Errors
     /// Stock's return code.
     ///
     /// # Safety
     /// `tctx` is Slurm's context of this topology; its configuration and names live until the shadow is dropped.
-    pub(crate) unsafe fn build(tctx: *const topology_ctx_t) -> Result<Self, c_int> {
+    pub(crate) unsafe fn build(
+        tctx: *const topology_ctx_t,
+        mut substitute: Option<Substitute>,
+    ) -> Result<Self, c_int> {
         // SAFETY: valid by the caller's word; the copy shares the configuration, which stock only reads here.
         let mut copy = Box::new(unsafe { ptr::read(tctx) });
         copy.plugin_ctx = ptr::null_mut();
+        if let Some(substitute) = &mut substitute {
+            copy.config = substitute.as_ptr().cast();
+        }
         // SAFETY: the copy is a context without a model, as stock expects.
         let rc = unsafe { (stock().build_config)(&raw mut *copy) };
-        if rc == TOPO_RC_SUCCESS && !copy.plugin_ctx.is_null() { Ok(Self(copy)) } else { Err(rc) }
+        if rc == TOPO_RC_SUCCESS && !copy.plugin_ctx.is_null() {
+            Ok(Self { context: copy, _substitute: substitute })
+        } else {
+            Err(rc)
+        }
     }
 
     fn model(&self) -> *mut c_void {
-        self.0.plugin_ctx
+        self.context.plugin_ctx
     }
 
     /// Stock's answer to a whole evaluation.
@@ -41,7 +57,7 @@ impl Shadow {
         // SAFETY: `eval` is live; only its context is exchanged for the length of the call.
         let theirs = unsafe { (*eval).tctx };
         // SAFETY: as above.
-        unsafe { (*eval).tctx = &raw mut *self.0 };
+        unsafe { (*eval).tctx = &raw mut *self.context };
         // SAFETY: the evaluation is as Slurm made it, and the context is stock's own.
         let rc = unsafe { (stock().eval_nodes)(eval) };
         // SAFETY: as above.
@@ -53,7 +69,7 @@ impl Shadow {
     /// `node` is a live node record, `unit` NULL or a C string.
     pub(crate) unsafe fn add_rm_node(&mut self, node: *mut node_record_t, unit: *mut c_char) -> c_int {
         // SAFETY: by the caller's word; the context is stock's own.
-        unsafe { (stock().add_rm_node)(node, unit, &raw mut *self.0) }
+        unsafe { (stock().add_rm_node)(node, unit, &raw mut *self.context) }
     }
 
     /// # Safety
@@ -100,7 +116,7 @@ impl Shadow {
     /// `node` is a live node record, `text` a place with NULL or a string of Slurm's allocator.
     pub(crate) unsafe fn get_topology_str(&mut self, node: *mut node_record_t, text: *mut *mut c_char) {
         // SAFETY: by the caller's word; the context is stock's own.
-        unsafe { (stock().get_topology_str)(node, text, &raw mut *self.0) }
+        unsafe { (stock().get_topology_str)(node, text, &raw mut *self.context) }
     }
 
     /// # Safety
@@ -120,6 +136,6 @@ impl Shadow {
 impl Drop for Shadow {
     fn drop(&mut self) {
         // SAFETY: the context has stock's model, which nobody uses afterwards.
-        unsafe { (stock().destroy_config)(&raw mut *self.0) };
+        unsafe { (stock().destroy_config)(&raw mut *self.context) };
     }
 }

@@ -54,6 +54,21 @@ impl Host {
     /// # Errors
     /// It does not start.
     pub fn start(parts: &Parts, loads: Loads, cluster: &Cluster, verbose: bool) -> anyhow::Result<Self> {
+        Self::start_with(parts, loads, cluster, &cluster.topology_yaml(), verbose, &[])
+    }
+
+    /// Starts a host with any topology.yaml, which it may not survive, and with more in its environment.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_with(
+        parts: &Parts,
+        loads: Loads,
+        cluster: &Cluster,
+        topology_yaml: &str,
+        verbose: bool,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("slurm-nvlink-lab-").tempdir()?;
         let inside = |path: &Path| parts.tree.root().join(path.strip_prefix("/").unwrap_or(path));
         let stock = inside(parts.tree.plugin_dir());
@@ -67,7 +82,7 @@ impl Host {
         }
         let configuration = directory.path().join("slurm.conf");
         fs::write(&configuration, slurm_conf(&plugin_dir, cluster))?;
-        fs::write(directory.path().join("topology.yaml"), cluster.topology_yaml())?;
+        fs::write(directory.path().join("topology.yaml"), topology_yaml)?;
         let log = fs::File::create(directory.path().join("log"))?;
 
         // The tree's own loader and libraries: its C library is newer than that of many a development machine.
@@ -75,11 +90,15 @@ impl Host {
         let mut child = Command::new(loader(parts.tree.root())?)
             .arg("--library-path")
             .arg(format!("{}:{}", libraries.display(), stock.display()))
+            // Before the C library, as in Slurm's own programs: both have a function error().
+            .arg("--preload")
+            .arg(stock.join("libslurmfull.so"))
             .arg(&parts.program)
             .args([&stock, &configuration])
             .arg(if verbose { "5" } else { "2" })
             .arg(cluster.gpus.to_string())
             .env("SLURM_CONF", &configuration)
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -171,6 +171,8 @@ fn measured(plugins: &Path) -> Result<Confirmation, Failure> {
     let ourselves = std::env::current_exe().map_err(Failure::Start)?;
     let output = Command::new(ourselves)
         .args(["--measure".as_ref(), "--plugins".as_ref(), plugins.as_os_str()])
+        // Before the C library, as in Slurm's own programs: both have a function error().
+        .env("LD_PRELOAD", plugins.join("libslurmfull.so"))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
