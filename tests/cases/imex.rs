@@ -15,7 +15,7 @@ use tests::fault::{Fault, FaultKind};
 use tests::{Cluster, wait_for};
 
 /// Two racks of 18 trays, all parts ours.
-const RACKS: Setup = Setup { profile: "gb200-2x18", stock: false, imex: true };
+pub(crate) const RACKS: Setup = Setup { profile: "gb200-2x18", stock: false, imex: true };
 /// Two racks of 4 trays, all parts ours.
 pub(crate) const SMALL: Setup = Setup { profile: "small-2x4", stock: false, imex: true };
 

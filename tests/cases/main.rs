@@ -22,6 +22,7 @@ mod placement;
 mod plugin_file;
 mod policy;
 mod power;
+mod requests;
 mod restarts;
 mod soak;
 mod tiers;
@@ -51,6 +52,7 @@ const CASES: &[&[Case]] = &[
     imex::CASES,
     imex_modes::CASES,
     imex_systemd::CASES,
+    requests::CASES,
     restarts::CASES,
     soak::CASES,
     topology::CASES,

@@ -3,6 +3,7 @@
 
 mod builder;
 mod exec;
+mod hooks;
 mod inspect;
 
 pub use builder::{ClusterBuilder, Plugin};
