@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 use tests::tree::Tree;
 
-use crate::protocol::{Answer, Answerer, Question, Reply, Request};
+use crate::protocol::{Answer, Answerer, EntryQuestion, Question, Reply, Request};
 use crate::scene::{Change, Cluster};
 
 /// Bounds one reply: a batch of timed evaluations on the largest cluster.
@@ -189,6 +189,18 @@ impl Host {
         match self.reply()? {
             Reply::Answer(answer) => Ok(answer),
             other => bail!("the host said {other:?} instead of an answer"),
+        }
+    }
+
+    /// What all entry points but the choice of nodes answer, in lines.
+    ///
+    /// # Errors
+    /// As [`Host::ask`].
+    pub fn entries(&mut self, question: EntryQuestion) -> anyhow::Result<String> {
+        self.send(&Request::Entries(question))?;
+        match self.reply()? {
+            Reply::Entries(lines) => Ok(lines),
+            other => bail!("the host said {other:?} instead of lines"),
         }
     }
 

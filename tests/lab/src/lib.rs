@@ -19,6 +19,7 @@ pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod diff;
+pub mod entries;
 pub mod host;
 pub mod layout;
 pub mod plot;

@@ -71,11 +71,22 @@ pub enum Answerer {
     Floor,
 }
 
+/// A question about everything that is not the choice of nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryQuestion {
+    /// Seed of the sets of nodes that are asked about.
+    pub seed: u64,
+    /// Names of blocks that are asked about.
+    pub blocks: Vec<String>,
+}
+
 /// From the lab to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Answer a question.
     Ask(Question),
+    /// Ask all other entry points of the plugin.
+    Entries(EntryQuestion),
     /// Answer the last question again so many times, and say how long each took.
     Time {
         /// Who answers.
@@ -115,6 +126,8 @@ pub enum Reply {
     },
     /// The answer to a question.
     Answer(Answer),
+    /// What the other entry points answer, in lines.
+    Entries(String),
     /// Nanoseconds of each repetition.
     Times(Vec<u64>),
     /// Slurm's return code for a change.

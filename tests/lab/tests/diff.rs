@@ -38,6 +38,8 @@ fn main() -> ExitCode {
         .into();
     trials
         .push(Trial::ignorable_test("planted_violations_are_found", || with_parts(|parts| planted(&parts))));
+    let other = || with_parts(|parts| other_entry_points(&parts));
+    trials.push(Trial::ignorable_test("ours_against_stock::every_other_entry_point", other));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -51,6 +53,12 @@ fn with_parts(run: impl FnOnce(Parts) -> anyhow::Result<()>) -> Result<Completio
     let plugin = plugin(&program).map_err(in_full)?;
     run(Parts { program, plugin, tree }).map_err(in_full)?;
     Ok(Completion::Completed)
+}
+
+fn other_entry_points(parts: &Parts) -> anyhow::Result<()> {
+    let lines = lab::entries::compare(parts, 5, 12)?;
+    ensure!(lines > 1000, "only {lines} answers were compared");
+    Ok(())
 }
 
 fn compare(parts: &Parts, plan: &Plan) -> anyhow::Result<()> {

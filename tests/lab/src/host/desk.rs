@@ -74,6 +74,11 @@ impl Desk {
         desk
     }
 
+    /// The Slurm that is asked.
+    pub(crate) fn slurm(&self) -> &Slurm {
+        &self.slurm
+    }
+
     /// Answers a question, and keeps it for [`Desk::time`].
     pub(crate) fn ask(&mut self, question: Question) -> anyhow::Result<Answer> {
         let nodes = self.slurm.node_count();

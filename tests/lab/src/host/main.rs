@@ -1,10 +1,11 @@
 //! The lab's host: a process that Slurm's libraries and plugins take for slurmctld.
 //!
 //! Run by the tree's own dynamic loader. Arguments: folder of Slurm's plugins, configuration file, log level, GPUs of each
-//! node. Requests come on stdin, replies go to stdout, Slurm's log to stderr. Unsafe code is in `slurm`, `gres` and
-//! `symbols` only.
+//! node. Requests come on stdin, replies go to stdout, Slurm's log to stderr. Unsafe code is in `slurm`, `gres`, `entries`
+//! and `symbols` only.
 
 mod desk;
+mod entries;
 mod gres;
 mod slurm;
 mod symbols;
@@ -47,6 +48,7 @@ fn serve() -> anyhow::Result<()> {
             Request::Ask(question) => Reply::Answer(desk.ask(question)?),
             Request::Move { node, block } => Reply::Changed(desk.move_node(node, block)?),
             Request::Rebuild => Reply::Changed(desk.rebuild()?),
+            Request::Entries(question) => Reply::Entries(entries::answers(desk.slurm(), &question)?),
             Request::Time { answerer, repetitions } => Reply::Times(desk.time(answerer, repetitions)?),
         };
         say(&reply)?;

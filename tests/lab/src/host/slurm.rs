@@ -125,6 +125,16 @@ impl Slurm {
         self.nodes.len()
     }
 
+    /// A node's record.
+    pub(crate) fn record(&self, index: usize) -> *mut c_void {
+        self.nodes[index].cast()
+    }
+
+    /// The address of a function of Slurm's library.
+    pub(crate) fn function(&self, name: &CStr) -> anyhow::Result<*mut c_void> {
+        symbol(self.library, name)
+    }
+
     /// Writes a member of a node's record.
     pub(crate) fn put(&self, index: usize, (offset, size): Member, value: u64) {
         let place = self.nodes[index].wrapping_add(offset);
