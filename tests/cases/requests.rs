@@ -106,7 +106,7 @@ fn requests(text: &str) -> anyhow::Result<Requests> {
     for kind in OWN {
         root = root.saturating_sub(all.remove(kind).unwrap_or(0));
     }
-    USERS.iter().for_each(|kind| drop(all.remove(*kind)));
+    all.retain(|kind, _| !USERS.contains(&kind.as_str()));
     all.insert(OF_ROOT.to_owned(), root);
     Ok(all)
 }
