@@ -9,7 +9,7 @@ use crate::imex::SMALL;
 use anyhow::{Context as _, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use tests::stage::Artifact;
@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// systemd starts in one or two seconds.
-const BOOT: Duration = Duration::from_secs(30);
+pub(crate) const BOOT: Duration = Duration::from_secs(30);
 
 /// In a mount namespace: enters a control group of its own, then namespaces of its own. `$1` is the room.
 const ENTER: &str = r#"set -e
@@ -59,7 +59,7 @@ exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /usr/lib/systemd/s
 const LEAVE: &str = r#"mount -t cgroup2 cgroup2 "$1/cg" && find "$1/cg/$2" -depth -type d -exec rmdir {} +"#;
 
 /// A tray that systemd runs.
-struct Tray {
+pub(crate) struct Tray {
     room: tempfile::TempDir,
     group: String,
     unshare: Child,
@@ -68,7 +68,7 @@ struct Tray {
 }
 
 impl Tray {
-    fn boot() -> anyhow::Result<Self> {
+    pub(crate) fn boot() -> anyhow::Result<Self> {
         let tree = Tree::ensure()?;
         let room = tempfile::tempdir()?;
         for name in ["cg", "upper", "root", "files/etc/slurm"] {
@@ -112,15 +112,20 @@ impl Tray {
         Ok(tray)
     }
 
-    fn run(&self, argv: &[&str]) -> anyhow::Result<Output> {
+    pub(crate) fn run(&self, argv: &[&str]) -> anyhow::Result<Output> {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.init.to_string(), "--all", "env", "--ignore-environment"]);
         command.arg("PATH=/usr/sbin:/usr/bin:/sbin:/bin").args(argv);
         Ok(command.stdin(Stdio::null()).output()?)
     }
 
+    /// A file of the tray, as this machine reaches it.
+    pub(crate) fn file(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root", self.init)).join(path.trim_start_matches('/'))
+    }
+
     /// What a command prints.
-    fn text(&self, argv: &[&str]) -> anyhow::Result<String> {
+    pub(crate) fn text(&self, argv: &[&str]) -> anyhow::Result<String> {
         let output = self.run(argv)?;
         ensure!(output.status.success(), "{argv:?}: {output:?}");
         Ok(String::from_utf8(output.stdout)?)

@@ -27,6 +27,7 @@ mod restarts;
 mod soak;
 mod tiers;
 mod topology;
+mod watch_systemd;
 
 use harness::{Case, Shared};
 use libtest_mimic::Arguments;
@@ -52,6 +53,7 @@ const CASES: &[&[Case]] = &[
     imex::CASES,
     imex_modes::CASES,
     imex_systemd::CASES,
+    watch_systemd::CASES,
     requests::CASES,
     restarts::CASES,
     soak::CASES,
