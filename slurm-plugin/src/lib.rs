@@ -130,7 +130,10 @@ impl fmt::Display for Refusal {
                  slurm-nvlink-confirm, run as root on this host, measures it",
                 hex(build_id)
             ),
-            Self::Sandbox => write!(f, "a sandbox forbids this process to call process_vm_readv on itself"),
+            Self::Sandbox => write!(
+                f,
+                "this process can look at its own memory neither by process_vm_readv nor through a pipe"
+            ),
         }
     }
 }
