@@ -29,6 +29,10 @@ const EXPECTED: &[(&str, &str)] = &[
     ("loaded: slurmctld", "arm64 slurmctld has the plugin mapped"),
     ("loaded: slurmd", "arm64 slurmd has the plugin mapped"),
     (
+        "measured: the known build Debian 26.05.5-1 arm64 has the same layout",
+        "the layout of arm64 Slurm is measured as it is known",
+    ),
+    (
         "topology: BlockName=nvl-00000001-1 BlockIndex=0 Nodes=r1n[01-18] BlockSize=18",
         "the blocks are in force",
     ),

@@ -77,6 +77,7 @@ finish() {
 }
 trap finish EXIT
 
+"$ours/slurm-nvlink-confirm" --dry-run | sed 's/^/measured: /'
 slurmctld -D >/dev/null 2>&1 &
 until_true 'slurmctld is up' controller_up
 slurmd -D -N r1n01 >/dev/null 2>&1 &

@@ -79,8 +79,17 @@ impl Job<'_> {
         let segment = details.u16(layout.details.segment_size)?;
         let required = match details.pointer(layout.details.req_node_bitmap)? {
             0 => None,
-            // SAFETY: the bitmap of required nodes, if it is one, is unchanged during the evaluation.
-            address => Some(unsafe { bitmap::words_at(address) }?),
+            address if records.required_is_proven() => {
+                let required = std::ptr::with_exposed_provenance(address);
+                // SAFETY: the bitmap of required nodes, unchanged during the evaluation.
+                Some(unsafe { bitmap::words(required) }?)
+            }
+            address => {
+                // SAFETY: if it is a bitmap, it is unchanged during the evaluation.
+                let required = unsafe { bitmap::words_at(address) }?;
+                records.prove_required();
+                Some(required)
+            }
         };
         let channel_per_segment = match job.pointer(layout.job.network)? {
             0 => false,

@@ -5,7 +5,8 @@
 //! Slurm's that is as long as the layout needs, has its magic number where the layout says, and, for jobs, leads to its
 //! details. From then on members are read directly. That is sound: all records of one kind have one C type, so they are
 //! equally long and have the same members in the same places, and Slurm's allocator notes each length just before the
-//! record. A pointer in a record is proven by neither, and is always followed by way of [`peek`].
+//! record. That does not prove the pointers in a record. The one to required nodes is proven when it first leads to a whole
+//! bitmap of Slurm's; that to a text never is, because anything readable looks like one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,11 +23,17 @@ pub(crate) struct Records {
     layout: Layout,
     jobs_proven: AtomicBool,
     nodes_proven: AtomicBool,
+    required_proven: AtomicBool,
 }
 
 impl Records {
     pub(crate) const fn new(layout: Layout) -> Self {
-        Self { layout, jobs_proven: AtomicBool::new(false), nodes_proven: AtomicBool::new(false) }
+        Self {
+            layout,
+            jobs_proven: AtomicBool::new(false),
+            nodes_proven: AtomicBool::new(false),
+            required_proven: AtomicBool::new(false),
+        }
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -41,6 +48,16 @@ impl Records {
     /// Says so. Only after both were found in their allocations, with their magic numbers.
     pub(crate) fn prove_jobs(&self) {
         self.jobs_proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the member for required nodes has led to a bitmap.
+    pub(crate) fn required_is_proven(&self) -> bool {
+        self.required_proven.load(Ordering::Relaxed)
+    }
+
+    /// Says so.
+    pub(crate) fn prove_required(&self) {
+        self.required_proven.store(true, Ordering::Relaxed);
     }
 
     /// Whether the node records were as the layout says.
