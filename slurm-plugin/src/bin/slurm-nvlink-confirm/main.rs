@@ -215,6 +215,13 @@ mod tests {
     }
 
     #[test]
+    fn a_crash_of_the_measuring_process_is_told() {
+        let status = std::os::unix::process::ExitStatusExt::from_raw(libc::SIGSEGV);
+        let words = Failure::Crashed(status).to_string();
+        assert!(words.starts_with("Slurm's own code ended the measuring process (signal: 11"), "{words}");
+    }
+
+    #[test]
     fn the_build_id_is_taken_from_the_text() {
         assert_eq!(build_id_in(b"a\nbuild-id 0aff\nb"), Some(vec![0x0a, 0xff]));
         assert_eq!(build_id_in(b"build-id 0af"), None);
