@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -9,22 +10,22 @@ use std::process::{Command, Output};
 struct Place(PathBuf);
 
 impl Place {
-    fn new(name: &str) -> Self {
+    fn new(name: &str) -> io::Result<Self> {
         let place = std::env::temp_dir().join(format!("slurm-nvlink-confirm-{name}-{}", std::process::id()));
-        fs::create_dir_all(&place).unwrap();
-        Self(place)
+        fs::create_dir_all(&place)?;
+        Ok(Self(place))
     }
 
-    fn confirm(&self) -> (Output, String) {
+    fn confirm(&self) -> io::Result<(Output, String)> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_slurm-nvlink-confirm"));
         command.arg("--plugins").arg(&self.0).arg("--folder").arg(self.0.join("layout"));
-        let output = command.output().unwrap();
+        let output = command.output()?;
         let words = String::from_utf8_lossy(&output.stderr).replace(&self.0.display().to_string(), ".");
-        (output, words)
+        Ok((output, words))
     }
 
-    fn is_refused_for(&self, why: &str) {
-        let (output, words) = self.confirm();
+    fn is_refused_for(&self, why: &str) -> io::Result<()> {
+        let (output, words) = self.confirm()?;
         assert_eq!(output.status.code(), Some(1), "{words}");
         assert!(words.contains(why), "{words}");
         assert!(
@@ -32,6 +33,7 @@ impl Place {
                 .ends_with("nothing was written; without a confirmation Slurm runs its own topology/block\n")
         );
         assert!(!self.0.join("layout").exists());
+        Ok(())
     }
 }
 
@@ -42,21 +44,31 @@ impl Drop for Place {
 }
 
 #[test]
-fn a_folder_without_slurm_is_refused() {
-    Place::new("empty").is_refused_for("./libslurmfull.so cannot be opened: ");
+fn a_folder_without_slurm_is_refused() -> io::Result<()> {
+    Place::new("empty")?.is_refused_for("./libslurmfull.so cannot be opened: ")
 }
 
 #[test]
-fn a_file_that_is_no_library_is_refused() {
-    let place = Place::new("text");
-    fs::write(place.0.join("libslurmfull.so"), "no library").unwrap();
-    place.is_refused_for("./libslurmfull.so cannot be opened: ");
+fn a_file_that_is_no_library_is_refused() -> io::Result<()> {
+    let place = Place::new("text")?;
+    fs::write(place.0.join("libslurmfull.so"), "no library")?;
+    place.is_refused_for("./libslurmfull.so cannot be opened: ")
+}
+
+/// A library that is cut short kills who loads it: that is why measuring is done by a process of its own.
+#[test]
+fn what_kills_the_measuring_process_is_told() -> io::Result<()> {
+    let place = Place::new("cut")?;
+    let program = fs::read(env!("CARGO_BIN_EXE_slurm-nvlink-confirm"))?;
+    fs::write(place.0.join("libslurmfull.so"), &program[..8192])?;
+    place.is_refused_for("Slurm's own code ended the measuring process (signal: 7 (SIGBUS)")
 }
 
 #[test]
-fn wrong_words_on_the_command_line_are_explained() {
-    let output = Command::new(env!("CARGO_BIN_EXE_slurm-nvlink-confirm")).arg("--force").output().unwrap();
+fn wrong_words_on_the_command_line_are_explained() -> io::Result<()> {
+    let output = Command::new(env!("CARGO_BIN_EXE_slurm-nvlink-confirm")).arg("--force").output()?;
     assert_eq!(output.status.code(), Some(2));
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(words.starts_with("slurm-nvlink-confirm: what is --force?\n\nMeasures where "), "{words}");
+    Ok(())
 }
