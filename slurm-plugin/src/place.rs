@@ -53,9 +53,12 @@ pub(crate) fn evaluate(eval: &mut Eval<'_>, model: &Model, records: &Records) ->
         let reason = Reason::TooFewCpus { cpus: job.min_cpus, least: request.trays, most: eval.most() };
         return question.refuse(eval, reason, None);
     }
-    let partitions = question.survey(eval, eval.usable()).partitions(&request, Health::Assumed);
+    let mut partitions = question.survey(eval, eval.usable()).partitions(&request, Health::Assumed);
     if partitions.iter().all(|p| p.free == 0) {
         return Outcome::Delegated("no usable node is in a block");
+    }
+    for position in placement::tied(&partitions, &request, &model.rules) {
+        question.survey(eval, eval.usable()).look_at(position, &mut partitions[position]);
     }
     // With all trays taken for healthy, what is placed is placed as it would be otherwise: free trays are healthy.
     let choice = placement::candidates(&partitions, &request, &model.rules).or_else(|refusal| {

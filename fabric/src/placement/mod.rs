@@ -17,8 +17,8 @@
 //! 3. A segment never leaves its partition; a job in segments takes as few partitions as the free trays allow.
 //!    Consolidated segments lie in one of the smallest aggregated blocks that can hold them, if one can.
 //! 4. Trays that the job names are in every candidate.
-//! 5. Among equals low weights win, then the least damage to whole free partitions (best fit), then the lowest
-//!    position.
+//! 5. Among equals low weights win, then the least damage to whole free partitions (best fit), then, for jobs in one
+//!    partition, those with drained trays, then the lowest position.
 
 mod refusal;
 mod rules;
@@ -152,6 +152,14 @@ pub fn candidates(partitions: &[Partition], request: &Request, rules: &Rules) ->
         spanning::candidates(partitions, request, rules)?
     };
     Ok(Candidates(Ways::Several(ways.into_iter())))
+}
+
+/// The positions of the partitions of which a job in one partition takes the one with drained trays, the lowest of them, or
+/// else the lowest: they are equal in all but that. A caller that does not know the health of all trays looks at these
+/// only. Empty where there is no such choice.
+pub fn tied(partitions: &[Partition], request: &Request, rules: &Rules) -> Vec<usize> {
+    let one = request.segments().is_none() && must_lie_in_one(partitions, request, rules);
+    if one { single::tied(partitions, request) } else { Vec::new() }
 }
 
 /// Whether a job without segments must lie in one partition.

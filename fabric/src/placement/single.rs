@@ -6,15 +6,44 @@ use std::collections::BinaryHeap;
 
 use super::{Candidate, Partition, Refusal, Request, Share};
 
-/// What a partition is ordered by, and its position.
-type Rank = (u64, u32, u32, bool, usize);
+/// What a partition is ordered by before its health and its position.
+type Rank = (u64, u32, u32, bool);
 
 /// The partitions that can hold the job: lowest weight first, then fewest idle and fewest free trays, so that whole free
-/// partitions are broken last; of equal ones first those with enough trays of that weight, then in order of position.
+/// partitions are broken last; of equal ones first those with enough trays of that weight, then those with drained
+/// trays, which cannot hold the largest jobs anyway, then in order of position.
 #[derive(Debug, Clone)]
 pub(super) struct Fitting {
     trays: u32,
-    partitions: BinaryHeap<Reverse<Rank>>,
+    partitions: BinaryHeap<Reverse<(Rank, bool, usize)>>,
+}
+
+/// Lowest weight, least damage, enough trays of that weight.
+fn rank(partition: &Partition, request: &Request) -> Rank {
+    (partition.weight, partition.idle, partition.free, partition.light < request.trays)
+}
+
+/// Whether the job could lie in the partition now.
+fn fits(partition: &Partition, request: &Request) -> bool {
+    partition.free >= request.trays && partition.required == request.required
+}
+
+/// The positions of those best partitions among which only health and position decide; none when one is better than all
+/// others.
+pub(super) fn tied(partitions: &[Partition], request: &Request) -> Vec<usize> {
+    let mut tied = Vec::new();
+    let mut best = None;
+    for (position, partition) in partitions.iter().enumerate().filter(|(_, p)| fits(p, request)) {
+        let rank = rank(partition, request);
+        if best.is_none_or(|best| rank < best) {
+            best = Some(rank);
+            tied.clear();
+        }
+        if best == Some(rank) {
+            tied.push(position);
+        }
+    }
+    if tied.len() > 1 { tied } else { Vec::new() }
 }
 
 impl Iterator for Fitting {
@@ -34,8 +63,8 @@ pub(super) fn candidates(partitions: &[Partition], request: &Request) -> Result<
     let fitting: Vec<_> = partitions
         .iter()
         .enumerate()
-        .filter(|(_, p)| p.free >= request.trays && p.required == request.required)
-        .map(|(position, p)| Reverse((p.weight, p.idle, p.free, p.light < request.trays, position)))
+        .filter(|(_, p)| fits(p, request))
+        .map(|(position, p)| Reverse((rank(p, request), p.healthy >= p.trays, position)))
         .collect();
     if fitting.is_empty() {
         return Err(refusal(partitions, request));

@@ -166,6 +166,17 @@ fn a_small_job_goes_beside_another_that_shares_its_tray() {
 }
 
 #[test]
+fn of_equal_partitions_the_degraded_one_takes_the_small_job() {
+    let racks = [partition(18, 18, 9), partition(18, 17, 9), partition(18, 16, 9), partition(18, 18, 12)];
+    assert_eq!(best(&racks, &job(4)), [(1, 4)]);
+    assert_eq!(best(&racks, &job(10)), [(3, 10)]);
+    assert_eq!(tied(&racks, &job(4), &Rules::default()), [0, 1, 2]);
+    assert_eq!(tied(&racks, &job(10), &Rules::default()), [0; 0]);
+    assert_eq!(tied(&racks, &job(20), &Rules::default()), [0; 0]);
+    assert_eq!(tied(&racks, &in_segments(8, 4), &Rules::default()), [0; 0]);
+}
+
+#[test]
 fn lower_weight_comes_before_best_fit() {
     let heavy = Partition { weight: 10, ..partition(18, 18, 4) };
     assert_eq!(best(&[heavy, partition(18, 18, 18)], &job(4)), [(1, 4)]);

@@ -85,6 +85,13 @@ impl Survey<'_> {
         self.model.blocks.iter().map(partition).collect()
     }
 
+    /// Finds out how many trays of a partition are healthy. Usable ones are, so only the others are looked at.
+    pub(super) fn look_at(&self, position: usize, partition: &mut Partition) {
+        let unusable = self.model.blocks[position].nodes().filter(|&node| !bits::contains(self.usable, node));
+        let ill = unusable.filter(|&node| self.nodes.get(node).is_some_and(|node| !node.is_healthy()));
+        partition.healthy = partition.trays - u32::try_from(ill.count()).unwrap_or(0).min(partition.trays);
+    }
+
     /// The usable nodes on which nothing runs; None when that is all of them.
     fn idle(&self) -> Option<Vec<u64>> {
         let idle = node::idle().filter(|idle| !bits::is_subset(self.usable, idle))?;
