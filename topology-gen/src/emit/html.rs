@@ -5,8 +5,8 @@ use super::{Racks, State, count, escaped, svg};
 
 const SHEET: &str = ":root{color-scheme:light dark}body{font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;margin:0 auto;\
 max-width:1500px;padding:16px;background:#fff;color:#1b2733}svg{max-width:100%;height:auto}h2{font-size:18px;margin:28px 0 8px}\
-.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}caption{text-align:left;color:#5b6b78;padding-bottom:6px}\
-th,td{text-align:left;padding:4px 14px 4px 0;border-bottom:1px solid #d4dce3;vertical-align:top}.n{text-align:right}\
+.wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}caption{text-align:left;white-space:nowrap;color:#5b6b78;padding-bottom:6px}\
+th,td{text-align:left;padding:4px 14px 4px 0;border-bottom:1px solid #d4dce3;vertical-align:top}.num{text-align:right}\
 .spread{font-weight:600}code{font:13px ui-monospace,Menlo,Consolas,monospace}\
 @media (prefers-color-scheme:dark){body{background:#0f161d;color:#e4ebf1}th,td{border-color:#2c3946}caption{color:#93a4b3}}";
 
@@ -28,7 +28,7 @@ pub fn text(racks: &Racks, title: &str) -> String {
 }
 
 fn table(heading: &str, caption: &str, head: &[(&str, bool)], rows: &str, body: &mut String) {
-    let class = |number: bool| if number { " class=\"n\"" } else { "" };
+    let class = |number: bool| if number { " class=\"num\"" } else { "" };
     let head: String = head
         .iter()
         .map(|(name, number)| format!("<th scope=\"col\"{}>{name}</th>", class(*number)))
@@ -42,7 +42,7 @@ fn segments(racks: &Racks, body: &mut String) {
     let rows: String = racks
         .segments()
         .iter()
-        .map(|(size, fit)| format!("<tr><td class=\"n\">{size}</td><td class=\"n\">{fit}</td></tr>\n"))
+        .map(|(size, fit)| format!("<tr><td class=\"num\">{size}</td><td class=\"num\">{fit}</td></tr>\n"))
         .collect();
     let caption = "Each segment lies on idle trays of one NVLink partition.";
     table("Segments that fit now", caption, &[("trays", true), ("segments", true)], &rows, body);
@@ -83,10 +83,12 @@ fn partitions(racks: &Racks, body: &mut String) {
         if racks.has_states() { racks.tally().into_keys().collect() } else { Vec::new() };
     let mut rows = String::new();
     for partition in racks.racks.iter().flatten().filter_map(|at| racks.partitions.get(*at)) {
-        let counts: String =
-            states.iter().map(|state| format!("<td class=\"n\">{}</td>", partition.count(*state))).collect();
+        let counts: String = states
+            .iter()
+            .map(|state| format!("<td class=\"num\">{}</td>", partition.count(*state)))
+            .collect();
         rows.push_str(&format!(
-            "<tr><td>{}</td><td class=\"n\">{}</td>{counts}<td><code>{}</code></td></tr>\n",
+            "<tr><td>{}</td><td class=\"num\">{}</td>{counts}<td><code>{}</code></td></tr>\n",
             escaped(&partition.name),
             partition.trays.len(),
             escaped(&partition.nodes()),
@@ -116,6 +118,10 @@ mod tests {
             )
         );
         assert!(page.contains("<tr class=\"spread\"><td>8_1</td>"));
+        // The picture's style sheet holds for the whole page.
+        for class in ["wide", "num", "spread"] {
+            assert_eq!(page.matches(&format!(".{class}{{")).count(), 1, "{class}");
+        }
         for tag in ["table", "tr", "td", "th", "g", "svg", "main", "caption"] {
             let open = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
             assert_eq!(open, page.matches(&format!("</{tag}>")).count(), "{tag}");

@@ -141,3 +141,49 @@ fn a_node_that_slurm_does_not_know_is_refused() {
       hint: correct the name, or add the node to slurm.conf
     "#);
 }
+
+/// What an operator reads when a change meets another run, what a killed run left, or a controller that is gone. The controller
+/// is made of shell scripts (simulated).
+#[test]
+fn what_stands_in_the_way_of_a_change_in_words() {
+    use crate::apply::backup::Backups;
+    let site = files::site_with_controller();
+    let (target, scontrol, new) = (site.path("topology.yaml"), site.path("scontrol"), site.path("new.yaml"));
+    let apply = |more: &[&str]| {
+        let fixed =
+            ["apply", "--file", &new, "--target", &target, "--scontrol", &scontrol, "--move-running-jobs"];
+        let run = topology_gen(&[&fixed, more].concat());
+        let words = run.words.replace(site.dir.path().to_str().unwrap(), "DIR");
+        // The time in the name of a backup.
+        let words: Vec<&str> =
+            words.lines().map(|line| line.split("yaml.2").next().unwrap_or_default()).collect();
+        format!("{} {}{}\n", run.code, run.data, words.join("\n"))
+    };
+    let old = site.get("topology.yaml");
+    let backups = Backups::at(&site.dir.path().join("topology-backups"), std::path::Path::new(&target));
+    let lock = backups.lock().unwrap();
+    let busy = apply(&["--allow-foreground"]);
+    drop(lock);
+    assert_eq!(site.get("topology.yaml"), old);
+    // A run that was killed after it had marked what was in force.
+    let saved = backups.save(std::path::Path::new(&target), Some(&old)).unwrap();
+    backups.begin(&saved).unwrap();
+    let interrupted = apply(&["--allow-foreground"]);
+    site.put("gone", "");
+    let gone = apply(&["--allow-foreground"]);
+    insta::assert_snapshot!([busy, interrupted, gone].concat(), @r#"
+    2 topology-gen: error: no change was made
+      because: another run of topology-gen is changing this file; it holds DIR/topology-backups/lock
+    hint: wait for it; when none runs, the lock is free by itself
+    0 topology "t": block c is new (n8)
+    topology "t": n8 moves from b to c
+    topology-gen: an earlier run was interrupted; in force before it was DIR/topology-backups/topology.
+    topology-gen: job 9 of alice runs on n8, which changes its block
+    topology-gen: wrote DIR/topology.yaml
+    topology-gen: the controller reports the new topology
+    topology-gen: done: the new topology is in force
+    2 topology-gen: error: the controller gives no answer
+      because: DIR/scontrol show topoconf fails (exit status: 1): slurm_load error: Unable to contact slurm controller
+    hint: check that slurmctld answers: scontrol ping
+    "#);
+}

@@ -189,7 +189,7 @@ fn convert_there_and_back() {
 }
 
 /// A site with the controller that is made of shell scripts (simulated).
-fn site_with_controller() -> Site {
+pub(super) fn site_with_controller() -> Site {
     let site = Site::new(&[]);
     for program in ["scontrol", "squeue"] {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand_in/");
