@@ -123,12 +123,11 @@ pub fn plan(trays: &Trays, previous: Option<&BlockTopology>, wishes: Wishes<'_>)
     if trays.partitions.is_empty() {
         return Err(PlanError::NothingValid);
     }
-    let Layout { mut blocks, places } = layout::layout(trays, previous, wishes.map);
+    let Layout { mut blocks, places, crowded } = layout::layout(trays, previous, wishes.map);
     let mut changes = Vec::new();
     let mut names: BTreeSet<BlockName> = blocks.iter().map(|block| block.name.clone()).collect();
     for (id, nodes) in new_partitions(trays, &blocks) {
-        let seat = wishes.map.and_then(|map| map.seats.iter().find(|seat| seat.suits(&id, nodes).is_some()));
-        let name = claim::free_name(&id, seat.map(|seat| &seat.name), &names, &trays.partitions);
+        let name = claim::free_name(&id, crowded.get(&id), &names, &trays.partitions);
         names.insert(name.clone());
         changes.push(format!("block {name} is new"));
         blocks.push(PlannedBlock { name, id: Some(id), nodes: nodes.clone(), stale: BTreeSet::new() });

@@ -103,6 +103,8 @@ pub enum Rest {
     InForce,
     /// The source gave nothing.
     Blind(String),
+    /// Too many trays are lost in this one look. A slurmctld that has just started knows nothing of its nodes, for a moment.
+    Missing(HostList),
     /// Too many trays are lost.
     Lost(HostList),
     /// Trays are refused.
@@ -148,6 +150,9 @@ impl fmt::Display for Rest {
         match self {
             Self::InForce => f.write_str("the topology in force is what the trays say"),
             Self::Blind(why) => write!(f, "cannot see the trays: {why}"),
+            Self::Missing(nodes) => {
+                write!(f, "{} missing: {nodes}; looking again", crate::emit::count(nodes.len(), "tray"))
+            }
             Self::Lost(nodes) => write!(
                 f,
                 "{} lost at once: {nodes}; nothing is changed until they are back, or until somebody has looked",
@@ -201,6 +206,8 @@ pub struct State {
     /// Trays that should speak.
     known: BTreeMap<NodeName, Tray>,
     too_many: bool,
+    /// Looks in a row with too many.
+    lost_looks: u32,
     candidate: Option<Candidate>,
     failed: Option<Failed>,
     changes: VecDeque<Duration>,
@@ -210,7 +217,7 @@ impl State {
     /// Nothing was seen yet.
     pub fn new(policy: Policy) -> Self {
         let (known, changes) = (BTreeMap::new(), VecDeque::new());
-        Self { policy, known, too_many: false, candidate: None, failed: None, changes }
+        Self { policy, known, too_many: false, lost_looks: 0, candidate: None, failed: None, changes }
     }
 
     /// The trays that should speak and do not.
@@ -238,9 +245,14 @@ impl State {
     /// Decides after a look at `now`, which never goes back.
     pub fn look(&mut self, seen: &Seen, now: Duration) -> Decision {
         self.count_lost(seen, now);
+        self.lost_looks = if self.too_many { self.lost_looks.saturating_add(1) } else { 0 };
         if self.too_many || seen.held {
             self.candidate = None;
-            return Decision::Rest(if self.too_many { Rest::Lost(self.lost()) } else { Rest::Held });
+            return Decision::Rest(match self.lost_looks {
+                0 => Rest::Held,
+                1 => Rest::Missing(self.lost()),
+                _ => Rest::Lost(self.lost()),
+            });
         }
         let Some(change) = &seen.change else {
             (self.candidate, self.failed) = (None, None);

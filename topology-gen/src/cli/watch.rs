@@ -302,7 +302,8 @@ impl<'a> Watcher<'a> {
     fn tell(&mut self, rest: Option<Rest>, output: &mut Output<'_>) {
         let Some(rest) = rest else { return };
         self.notify.status(&rest.to_string());
-        if !self.rest.as_ref().is_some_and(|last| last.is_like(&rest)) {
+        let is_passing = matches!(rest, Rest::Missing(_));
+        if !is_passing && !self.rest.as_ref().is_some_and(|last| last.is_like(&rest)) {
             output.say(&rest);
             match &rest {
                 Rest::Lost(_) => output.say(
@@ -315,7 +316,9 @@ impl<'a> Watcher<'a> {
         self.metrics.set("needs_human", u64::from(rest.needs_human()));
         let lost = u64::try_from(self.state.silent().len()).unwrap_or(u64::MAX);
         self.metrics.set("lost_trays", lost);
-        self.rest = Some(rest);
+        if !is_passing {
+            self.rest = Some(rest);
+        }
         if let Some(folder) = &self.args.watch.metrics
             && let Err(error) = self.metrics.write(folder)
         {

@@ -59,10 +59,11 @@ fn many_trays_lost_at_once_wait_for_a_human() {
     let lost =
         "2 trays lost at once: n[3-4]; nothing is changed until they are back, or until somebody has looked";
     // Right after a start what the file has is expected to speak.
-    assert_eq!(look(&mut state, "n[1-2]", 0), lost);
+    assert_eq!(look(&mut state, "n[1-2]", 0), "2 trays missing: n[3-4]; looking again");
+    assert_eq!(look(&mut state, "n[1-2]", 60), lost);
     assert_eq!(look(&mut state, "n[1-2]", 100_000), lost, "time heals nothing");
     assert_eq!(look(&mut state, "n[1-3]", 100_060), "act", "one is back");
-    let two = lost.replace("n[3-4]", "n[2-3]");
+    let two = "2 trays missing: n[2-3]; looking again";
     assert_eq!(look(&mut state, "n1", 100_120), two, "one that is away for a day is not lost at once");
     state.go_on();
     assert_eq!(look(&mut state, "n1", 100_180), "act");
@@ -83,7 +84,7 @@ fn trays_lost_one_by_one_are_daily_life() {
 #[test]
 fn trays_that_a_human_took_out_of_the_topology_are_not_missed() {
     let mut state = State::new(POLICY);
-    assert!(matches!(state.look(&seen("n[1-2]", None), at(0)), Decision::Rest(Rest::Lost(_))));
+    assert!(matches!(state.look(&seen("n[1-2]", None), at(0)), Decision::Rest(Rest::Missing(_))));
     let by_hand = Seen { in_force: nodes("n[1-2]"), ..seen("n[1-2]", None) };
     assert_eq!(state.look(&by_hand, at(60)), Decision::Rest(Rest::InForce));
 }
@@ -171,7 +172,7 @@ proptest! {
             row.push((now, change));
             match state.look(&what, now) {
                 Decision::Rest(Rest::InForce) => prop_assert_eq!(change, 0),
-                Decision::Rest(Rest::Lost(lost)) => {
+                Decision::Rest(Rest::Lost(lost) | Rest::Missing(lost)) => {
                     prop_assert!(lost.len() >= POLICY.lost);
                     row.clear();
                 }
