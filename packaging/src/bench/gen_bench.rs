@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Largest cluster on which `collect` starts its command for each node.
     #[arg(long, default_value_t = 10_008)]
     collect_up_to: u32,
+    /// Measure this topology-gen instead of one that is built now, to compare versions.
+    #[arg(long)]
+    program: Option<PathBuf>,
 }
 
 /// One measured command.
@@ -50,7 +53,10 @@ impl Row {
 
 /// Measures and prints; exit code 1 when a target is missed.
 pub(super) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<ExitCode> {
-    let program = artifacts::build(workspace)?.join("topology-gen");
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => artifacts::build(workspace)?.join("topology-gen"),
+    };
     println!(
         "least of {RUNS} runs: seconds, processor seconds, peak memory (VmHWM); the inventories are simulated"
     );
