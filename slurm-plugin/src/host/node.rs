@@ -143,6 +143,8 @@ fn healthy(state: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::layout::{LONGEST_RECORD, MEMBERS, known_layout_for_tests};
+    use crate::host::peek::tests::Edge;
 
     #[test]
     fn drained_down_and_silent_nodes_are_not_healthy() {
@@ -156,6 +158,36 @@ mod tests {
             [STATE_DOWN, IDLE | STATE_DRAIN, ALLOCATED | STATE_NO_RESPOND, IDLE | STATE_FAIL, STATE_FUTURE]
         {
             assert!(!healthy(state), "{state:#x}");
+        }
+    }
+
+    /// Every member moved to every other place, on a record that ends where memory ends: nothing crashes, and a place
+    /// outside of the record is not believed.
+    #[test]
+    fn no_wrong_offset_makes_it_touch_what_is_not_there() {
+        const LENGTH: usize = 576;
+        let right = known_layout_for_tests();
+        let memory = Edge::new(1);
+        memory.put(LENGTH + 16, &0x42u64.to_ne_bytes());
+        memory.put(LENGTH + 8, &(LENGTH as u64).to_ne_bytes());
+        let record = memory.put(LENGTH, &[0; LENGTH]);
+        memory.put(LENGTH - right.node.magic, &NODE_MAGIC_VALUE.to_ne_bytes());
+        memory.put(LENGTH - right.node.index, &7u32.to_ne_bytes());
+        let look = |records: &Records| {
+            let node = Node::new(std::ptr::with_exposed_provenance_mut(record), records)?;
+            Some((node.index(), node.weight(), node.is_healthy()))
+        };
+        assert_eq!(look(&Records::new(right)), Some((Some(7), 0, true)));
+        for member in MEMBERS.iter().filter(|member| member.name.starts_with("node.")) {
+            for offset in 0..LONGEST_RECORD {
+                let mut layout = right;
+                *(member.of_mut)(&mut layout) = offset;
+                let records = Records::new(layout);
+                let first = look(&records);
+                assert!(first.is_none() || offset + member.width <= LENGTH, "{} at {offset}", member.name);
+                assert_eq!(records.nodes_are_proven(), first.is_some());
+                assert_eq!(look(&records), first, "{} at {offset}", member.name);
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use topology_block::abi::{
 
 use topology_block::host::peek;
 
-use crate::memory::{text, u32_at, u64_at, zeroed};
+use crate::memory::{self, text, u32_at, u64_at, zeroed};
 use crate::question::{Answer, CPUS, Desk, Plant, bitmap};
 use crate::slurm::{BLOCK, By, NODES, STATES, Slurm, SlurmError, TOPOLOGY_PARAM};
 use crate::trial;
@@ -126,60 +126,71 @@ fn measure(plugins: &Path) -> Result<Confirmation, Failure> {
     let slurm = Slurm::start(plugins)?;
     let build_id = slurm.build_id().ok_or(Failure::NoBuildId)?;
     let mut layout = Layout::UNKNOWN;
-    node_members(&slurm, &mut layout)?;
-    layout.conf.topology_param = search("conf.topology_param", LONGEST_RECORD, 8, |offset| {
+    let nodes = AtFirst::of(&slurm, slurm.nodes.iter().copied());
+    node_members(&slurm, &nodes, &mut layout)?;
+    layout.conf.topology_param = nodes.search("conf.topology_param", LONGEST_RECORD, 8, |offset| {
         // SAFETY: Slurm's configuration; where it is shorter, what follows it is looked at in a trial.
         let word = unsafe { u64_at(slurm.configuration + offset) };
         usize::try_from(word).ok().and_then(peek::text).as_deref() == Some(TOPOLOGY_PARAM.as_bytes())
     })?;
     let job = slurm.new_job();
-    let details = identity(&slurm, job, &mut layout)?;
+    let records = AtFirst::of(&slurm, [job]);
+    let details = identity(&slurm, &records, job, &mut layout)?;
+    let records = AtFirst::of(&slurm, [job, details]);
     let mut desk = Desk::new(&slurm, job, details);
     let max_cpus = cpu_limits(&slurm, details, &mut layout)?;
     desk.keep((details + max_cpus, NO_VAL.to_ne_bytes().to_vec()));
     desk.keep((details + layout.details.min_cpus, 1u32.to_ne_bytes().to_vec()));
-    desk.keep((details + cpus_per_task(&slurm, job, details)?, 1u16.to_ne_bytes().to_vec()));
+    desk.keep((details + cpus_per_task(&slurm, &records, job, details)?, 1u16.to_ne_bytes().to_vec()));
     baseline(&desk, &layout)?;
-    details_members(&slurm, &desk, &mut layout)?;
-    job_members(&slurm, &desk, &mut layout)?;
-    layout.node.sched_weight = sched_weight(&slurm, &desk)?;
+    details_members(&slurm, &records, &desk, &mut layout)?;
+    job_members(&slurm, &records, &desk, &mut layout)?;
+    layout.node.sched_weight = sched_weight(&slurm, &nodes, &desk)?;
     match layout.implausible() {
         None => Ok(Confirmation { slurm: SLURM_VERSION_NUMBER, build_id, layout }),
         Some(why) => Err(Failure::Implausible(why)),
     }
 }
 
-/// The one place at which `is_it` says yes, each asked in a trial.
-fn search(
-    member: &'static str,
-    size: usize,
-    width: usize,
-    is_it: impl Fn(usize) -> bool,
-) -> Result<usize, Failure> {
-    let mut places = Vec::new();
-    for offset in (0..=size.saturating_sub(width)).step_by(width) {
-        if trial::says_yes(|| is_it(offset)).map_err(Failure::Trial)? {
-            places.push(offset);
-        }
+/// Slurm's records as they were before anything was planted in them.
+struct AtFirst(Vec<Plant>);
+
+impl AtFirst {
+    fn of(slurm: &Slurm, records: impl IntoIterator<Item = usize>) -> Self {
+        // SAFETY: a record of Slurm is as long as Slurm says.
+        let copy = |record: usize| (record, unsafe { memory::peek(record, slurm.size_of(record)) });
+        Self(records.into_iter().map(copy).collect())
     }
-    match places[..] {
-        [place] => Ok(place),
-        _ => Err(Failure::Places { member, places }),
+
+    /// The one place at which `is_it` says yes. What it plants in these records is taken out again.
+    fn search(
+        &self,
+        member: &'static str,
+        size: usize,
+        width: usize,
+        is_it: impl Fn(usize) -> bool,
+    ) -> Result<usize, Failure> {
+        let candidates: Vec<usize> = (0..=size.saturating_sub(width)).step_by(width).collect();
+        let places = trial::yes_to(&candidates, || plant(&self.0), is_it).map_err(Failure::Trial)?;
+        match places[..] {
+            [place] => Ok(place),
+            _ => Err(Failure::Places { member, places }),
+        }
     }
 }
 
 /// Node records: what Slurm has written into all of them while it read its configuration.
-fn node_members(slurm: &Slurm, layout: &mut Layout) -> Result<(), Failure> {
+fn node_members(slurm: &Slurm, records: &AtFirst, layout: &mut Layout) -> Result<(), Failure> {
     let size = slurm.nodes.iter().map(|&node| slurm.size_of(node)).min().unwrap_or(0);
     // SAFETY: the search stays inside the records.
     let number = |node: usize, offset: usize| unsafe { u32_at(node + offset) };
-    layout.node.magic = search("node.magic", size, 4, |offset| {
+    layout.node.magic = records.search("node.magic", size, 4, |offset| {
         slurm.nodes.iter().all(|&node| number(node, offset) == NODE_MAGIC_VALUE)
     })?;
-    layout.node.node_state = search("node.node_state", size, 4, |offset| {
+    layout.node.node_state = records.search("node.node_state", size, 4, |offset| {
         slurm.nodes.iter().zip(STATES).all(|(&node, (_, state))| number(node, offset) == state)
     })?;
-    layout.node.index = search("node.index", size, 4, |offset| {
+    layout.node.index = records.search("node.index", size, 4, |offset| {
         let in_order = (0..).zip(&slurm.nodes).all(|(index, &node)| number(node, offset) == index);
         plant(&[(slurm.nodes[5] + offset, ODD_NUMBER.to_ne_bytes().to_vec())]);
         in_order && u32::try_from(slurm.index_of(c"n6")) == Ok(ODD_NUMBER) && slurm.index_of(c"n7") == 6
@@ -188,21 +199,21 @@ fn node_members(slurm: &Slurm, layout: &mut Layout) -> Result<(), Failure> {
 }
 
 /// What makes a job record one, and leads to its details, whose address is returned.
-fn identity(slurm: &Slurm, job: usize, layout: &mut Layout) -> Result<usize, Failure> {
+fn identity(slurm: &Slurm, records: &AtFirst, job: usize, layout: &mut Layout) -> Result<usize, Failure> {
     let size = slurm.size_of(job);
-    layout.job.magic = search("job.magic", size, 4, |offset| {
+    layout.job.magic = records.search("job.magic", size, 4, |offset| {
         // SAFETY: the search stays inside the record.
         let is_there = unsafe { u32_at(job + offset) } == JOB_MAGIC_VALUE;
         let before = slurm.describe(job) == "JobId=0";
         plant(&[(job + offset, (!JOB_MAGIC_VALUE).to_ne_bytes().to_vec())]);
         is_there && before && slurm.describe(job) == "JobId=CORRUPT"
     })?;
-    layout.job.job_id = search("job.job_id", size, 4, |offset| {
+    layout.job.job_id = records.search("job.job_id", size, 4, |offset| {
         plant(&[(job + offset, ODD_NUMBER.to_ne_bytes().to_vec())]);
         slurm.describe(job) == format!("JobId={ODD_NUMBER}")
     })?;
     // In a trial each, because most words of the record are no addresses.
-    layout.job.details = search("job.details", size, 8, |offset| {
+    layout.job.details = records.search("job.details", size, 8, |offset| {
         details_behind(slurm, job, offset).is_some_and(|(_, magic)| magic.len() == 1)
     })?;
     let (details, magic) = details_behind(slurm, job, layout.job.details).unwrap_or_default();
@@ -260,8 +271,8 @@ fn cpu_limits(slurm: &Slurm, details: usize, layout: &mut Layout) -> Result<usiz
 }
 
 /// `cpus_per_task`, which the plugin does not read but Slurm's evaluators divide by.
-fn cpus_per_task(slurm: &Slurm, job: usize, details: usize) -> Result<usize, Failure> {
-    search("details.cpus_per_task", slurm.size_of(details), 2, |offset| {
+fn cpus_per_task(slurm: &Slurm, records: &AtFirst, job: usize, details: usize) -> Result<usize, Failure> {
+    records.search("details.cpus_per_task", slurm.size_of(details), 2, |offset| {
         let before = slurm.tasks(job, 1000);
         plant(&[(details + offset, 4u16.to_ne_bytes().to_vec())]);
         before == 1000 && slurm.tasks(job, 1000) == 250
@@ -297,25 +308,30 @@ fn baseline(desk: &Desk<'_>, layout: &Layout) -> Result<(), Failure> {
 /// Nodes of which no two are neighbours.
 const GAPS: [usize; 4] = [0, 2, 4, 6];
 
-fn details_members(slurm: &Slurm, desk: &Desk<'_>, layout: &mut Layout) -> Result<(), Failure> {
+fn details_members(
+    slurm: &Slurm,
+    records: &AtFirst,
+    desk: &Desk<'_>,
+    layout: &mut Layout,
+) -> Result<(), Failure> {
     let size = slurm.size_of(desk.details);
     let at = |offset: usize, bytes: &[u8]| -> Plant { (desk.details + offset, bytes.to_vec()) };
-    layout.details.segment_size = search("details.segment_size", size, 2, |offset| {
+    layout.details.segment_size = records.search("details.segment_size", size, 2, |offset| {
         let segment = [at(offset, &2u16.to_ne_bytes())];
         desk.ask(By::Block, &ALL, 3, &segment).rc == TOPOLOGY_UNAVAILABLE
             && desk.ask(By::Block, &ALL, 4, &segment).nodes.len() == 4
     })?;
     let tasks = zeroed(2 * NODES);
-    layout.details.arbitrary_tpn = search("details.arbitrary_tpn", size, 8, |offset| {
+    layout.details.arbitrary_tpn = records.search("details.arbitrary_tpn", size, 8, |offset| {
         desk.ask(By::Block, &ALL, 1, &[at(offset, &tasks.to_ne_bytes())]).rc == NOT_SUPPORTED
     })?;
-    layout.details.req_node_bitmap = search("details.req_node_bitmap", size, 8, |offset| {
+    layout.details.req_node_bitmap = records.search("details.req_node_bitmap", size, 8, |offset| {
         [13, 6].iter().all(|&node| {
             let required = bitmap(NODES, &[node]).to_ne_bytes();
             desk.ask(By::Block, &ALL, 1, &[at(offset, &required)]).nodes == [node]
         })
     })?;
-    layout.details.contiguous = search("details.contiguous", size, 2, |offset| {
+    layout.details.contiguous = records.search("details.contiguous", size, 2, |offset| {
         let contiguous = [at(offset, &1u16.to_ne_bytes())];
         desk.ask(By::Flat, &GAPS, 2, &contiguous).rc != 0
             && desk.ask(By::Flat, &[0, 2, 5, 6], 2, &contiguous).nodes == [5, 6]
@@ -323,30 +339,35 @@ fn details_members(slurm: &Slurm, desk: &Desk<'_>, layout: &mut Layout) -> Resul
     Ok(())
 }
 
-fn job_members(slurm: &Slurm, desk: &Desk<'_>, layout: &mut Layout) -> Result<(), Failure> {
+fn job_members(
+    slurm: &Slurm,
+    records: &AtFirst,
+    desk: &Desk<'_>,
+    layout: &mut Layout,
+) -> Result<(), Failure> {
     let size = slurm.size_of(desk.job);
     let at = |offset: usize, bytes: &[u8]| -> Plant { (desk.job + offset, bytes.to_vec()) };
     let segment = |size: u16| (desk.details + layout.details.segment_size, size.to_ne_bytes().to_vec());
-    layout.job.bit_flags = search("job.bit_flags", size, 8, |offset| {
+    layout.job.bit_flags = records.search("job.bit_flags", size, 8, |offset| {
         let flag = |flag: u64| at(offset, &flag.to_ne_bytes());
         flags_change_the_choice(desk, &segment, &flag)
     })?;
-    let [counters, reset_to] = [zeroed(64), zeroed(64)];
-    plant(&[(reset_to, vec![0xab; 64])]);
-    // Addresses of the counters and of what they are reset to, then ones: one layer, one for each node.
-    let hres = zeroed(256);
-    plant(&[
-        (hres, [1, 0].repeat(128)),
-        (hres, counters.to_ne_bytes().to_vec()),
-        (hres + 8, reset_to.to_ne_bytes().to_vec()),
-    ]);
-    layout.job.hres_select = search("job.hres_select", size, 8, |offset| {
+    let [counters, reset_to, hres] = [zeroed(64), zeroed(64), zeroed(256)];
+    layout.job.hres_select = records.search("job.hres_select", size, 8, |offset| {
+        // Addresses of the counters and of what they are reset to, then ones: one layer, one for each node.
+        plant(&[
+            (counters, vec![0; 64]),
+            (reset_to, vec![0xab; 64]),
+            (hres, [1, 0].repeat(128)),
+            (hres, counters.to_ne_bytes().to_vec()),
+            (hres + 8, reset_to.to_ne_bytes().to_vec()),
+        ]);
         desk.ask(By::Flat, &ALL, 1, &[at(offset, &hres.to_ne_bytes())]);
         // SAFETY: memory of ours.
         unsafe { u32_at(counters) != 0 }
     })?;
     let [channels, other] = ["x,unique-channel-per-segment", "x,another-channel-per-segment"].map(text);
-    layout.job.network = search("job.network", size, 8, |offset| {
+    layout.job.network = records.search("job.network", size, 8, |offset| {
         let recorded = |network: usize| {
             let plants = [at(offset, &network.to_ne_bytes()), segment(2)];
             desk.ask(By::Block, &ALL, 4, &plants).rc == 0 && records_segments(desk.job, size)
@@ -404,11 +425,11 @@ fn records_segments(job: usize, size: usize) -> bool {
 }
 
 /// The node with the least weight is chosen, whichever it is.
-fn sched_weight(slurm: &Slurm, desk: &Desk<'_>) -> Result<usize, Failure> {
+fn sched_weight(slurm: &Slurm, records: &AtFirst, desk: &Desk<'_>) -> Result<usize, Failure> {
     const HEAVY: u64 = 2 << 40;
     const LIGHT: u64 = 1 << 40;
     let size = slurm.nodes.iter().map(|&node| slurm.size_of(node)).min().unwrap_or(0);
-    search("node.sched_weight", size, 8, |offset| {
+    records.search("node.sched_weight", size, 8, |offset| {
         [2, 11, 7].iter().all(|&light| {
             let weight = |index: usize| if index == light { LIGHT } else { HEAVY };
             let weights = slurm.nodes.iter().enumerate();
