@@ -4,6 +4,7 @@
 //! lacks something (root, a staged artifact) is skipped and says what; with `SLURM_NVLINK_NO_SKIP=1` that is a failure.
 #![forbid(unsafe_code)]
 
+mod beside;
 mod boot;
 mod command_line;
 mod confirmation;
@@ -44,6 +45,7 @@ const CASES: &[&[Case]] = &[
     placement::CASES,
     meaning::CASES,
     policy::CASES,
+    beside::CASES,
     drained::CASES,
     power::CASES,
     plugin_file::CASES,
