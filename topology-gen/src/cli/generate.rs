@@ -80,14 +80,14 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
 }
 
 fn print(planned: &Planned, format: Format, ours: &str, output: &mut Output<'_>) -> Result<(), Failure> {
-    let Planned { plan, trays, topologies, inventory, text, held } = planned;
+    let Planned { plan, tiers, trays, today, topologies, inventory, text, held } = planned;
     let conf = || {
         let ours = topologies.iter().find(|topology| topology.name == ours);
         ours.map_or_else(|| Ok(String::new()), to_conf).map_err(|error| Failure::of(Blame::Bug, &error))
     };
     output.data(&match format {
         // What can be fed to Slurm or Kubernetes is not printed with trays missing.
-        Format::Json => json::text(plan, trays, topologies),
+        Format::Json => json::text(plan, tiers, trays, today.as_ref(), topologies),
         Format::Table => table::text(&racks(plan, topologies, ours)),
         Format::Svg => svg::text(&racks(plan, topologies, ours), "NVLink partitions"),
         _ if *held => return Ok(()),

@@ -11,7 +11,7 @@ use super::facts::SourceArgs;
 use super::{Output, in_file, read_text};
 use crate::emit::{count, yaml};
 use crate::failure::Failure;
-use crate::plan::{self, BaseSize, Names, Plan, PlanError, Tier, TierWish, Wishes, compose};
+use crate::plan::{self, BaseSize, Names, Plan, PlanError, Tier, TierWish, Today, Wishes, compose};
 use crate::reconcile::{Reason, Trays, reconcile};
 use crate::site_map;
 use crate::source::Inventory;
@@ -66,7 +66,9 @@ struct PolicyArgs {
 /// A plan and the file that says it.
 pub(super) struct Planned {
     pub(super) plan: Plan,
+    pub(super) tiers: Vec<Tier>,
     pub(super) trays: Trays,
+    pub(super) today: Option<Today>,
     pub(super) topologies: Vec<Topology>,
     /// What was read.
     pub(super) inventory: Inventory,
@@ -110,7 +112,8 @@ impl PlanArgs {
         let plan = plan::plan(&trays, before, wishes).map_err(failure)?;
         let tiers = self.tiers(&plan, &previous).map_err(failure)?;
         say_plan(&plan, &trays, before.is_some(), output);
-        say_sizes(&plan, &tiers, &trays, ours, output);
+        let today = plan::today(&plan, &tiers, &trays, ours);
+        say_sizes(&plan, &tiers, today.as_ref(), output);
         let names = Names { block: ours, flat: FLAT };
         let topologies = compose(&plan, &tiers, &previous, names, !trays.outside.is_empty());
         if let Some(default) = cluster_default(&previous).filter(|topology| topology.name != ours) {
@@ -123,7 +126,7 @@ impl PlanArgs {
             std::iter::once(plan.guarantee()).chain(tiers.iter().map(Tier::to_string)).collect();
         let text = checked(yaml::text(&topologies, &promises), &topologies)?;
         let held = trays.has_problems() && !policy.accept_partial;
-        Ok(Planned { plan, trays, topologies, inventory, text, held })
+        Ok(Planned { plan, tiers, trays, today, topologies, inventory, text, held })
     }
 
     /// The tiers, none of which may take the place of a topology that is something else.
@@ -237,12 +240,12 @@ fn say_plan(plan: &Plan, trays: &Trays, known: bool, output: &mut Output<'_>) {
 }
 
 /// What jobs can rely on, and what today's missing trays take from that.
-fn say_sizes(plan: &Plan, tiers: &[Tier], trays: &Trays, ours: &str, output: &mut Output<'_>) {
+fn say_sizes(plan: &Plan, tiers: &[Tier], today: Option<&Today>, output: &mut Output<'_>) {
     output.say(plan.guarantee());
     for tier in tiers {
         output.say(tier);
     }
-    let Some(today) = plan::today(plan, tiers, trays, ours) else { return };
+    let Some(today) = today else { return };
     let away = count(today.away.len(), "tray");
     output.say(format_args!("today {away} can run no job: {}", today.away));
     for (name, base, sizes) in today.waiting.iter().filter(|(.., sizes)| !sizes.is_empty()) {

@@ -186,6 +186,7 @@ fn a_tray_that_falls_silent_keeps_its_place() {
     topology-gen: stale: n8: kept in nvl-bbbbbbbb-32766 where it was last
     topology-gen: jobs and segments up to 4 trays stay in one NVLink partition
     topology-gen: today 5 trays can run no job: n[1-4,8]
+    topology-gen: in topology nvlink (base size 4) Slurm's own topology/block lets jobs of these sizes wait for them: 4-8
     topology-gen: DIR/topology.yaml is up to date
     "#);
 }
@@ -304,6 +305,8 @@ fn readings_collected_by_hand_work_too() {
           "why": "not a reading: invalid type: string \"NVIDIA-SMI has failed\", expected struct TrayReading"
         }
       ],
+      "tiers": [],
+      "today": null,
       "topologies": [
         {
           "cluster_default": true,

@@ -4,14 +4,21 @@
 use fabric::{HostList, Topology};
 use serde_json::{Value, json};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Tier, Today};
 use crate::reconcile::{Reason, Trays};
 
 /// Version of the form below.
 const VERSION: u32 = 1;
 
-/// Blocks, every node that is not a plain member with its reason, and the topologies as they would be written.
-pub fn text(plan: &Plan, trays: &Trays, topologies: &[Topology]) -> String {
+/// Blocks, every node that is not a plain member with its reason, what waits for missing trays today, and the topologies as they
+/// would be written.
+pub fn text(
+    plan: &Plan,
+    tiers: &[Tier],
+    trays: &Trays,
+    today: Option<&Today>,
+    topologies: &[Topology],
+) -> String {
     let blocks: Vec<Value> = plan
         .blocks
         .iter()
@@ -26,10 +33,18 @@ pub fn text(plan: &Plan, trays: &Trays, topologies: &[Topology]) -> String {
     let reasons = |reasons: &[Reason]| -> Value {
         reasons.iter().map(|r| json!({ "node": r.node, "why": r.why })).collect()
     };
+    let today = today.map(|today| {
+        let waiting = |(topology, base, sizes): &(String, u32, String)| {
+            json!({ "topology": topology, "base_size": base, "job_sizes": sizes })
+        };
+        json!({ "away": today.away, "waiting": today.waiting.iter().map(waiting).collect::<Value>() })
+    });
     let value = json!({
         "version": VERSION,
         "block_sizes": plan.sizes,
         "guarantee": plan.guarantee(),
+        "tiers": tiers.iter().map(|t| json!({ "name": t.name, "block_sizes": t.sizes })).collect::<Value>(),
+        "today": today,
         "blocks": blocks,
         "outside": reasons(&trays.outside),
         "rejected": reasons(&trays.rejected),

@@ -41,8 +41,10 @@ pub fn today(plan: &Plan, tiers: &[Tier], trays: &Trays, name: &str) -> Option<T
         .chain(tiers.iter().map(|tier| (tier.name.as_str(), tier.sizes.base())));
     let waiting = bases.map(|(name, base)| {
         let ever = impossible(base, &all);
-        let today: Vec<usize> =
-            impossible(base, &now).into_iter().filter(|size| ever.binary_search(size).is_err()).collect();
+        // And those that need more trays than there are now.
+        let sizes =
+            impossible(base, &now).into_iter().chain(now.iter().sum::<usize>() + 1..=all.iter().sum());
+        let today: Vec<usize> = sizes.filter(|size| ever.binary_search(size).is_err()).collect();
         (name.to_owned(), base, shortened(&today))
     });
     let waiting = waiting.collect();

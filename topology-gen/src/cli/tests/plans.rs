@@ -62,7 +62,8 @@ fn tiers_lie_over_the_same_blocks_and_follow_them() {
     topology-gen: jobs and segments up to 5 trays stay in one NVLink partition
     topology-gen: topology spare: up to 4 trays
     topology-gen: today 1 tray can run no job: n4
-    topology-gen: in topology nvlink (base size 5) Slurm's own topology/block lets jobs of these sizes wait for them: 5
+    topology-gen: in topology nvlink (base size 5) Slurm's own topology/block lets jobs of these sizes wait for them: 5,8
+    topology-gen: in topology spare (base size 4) Slurm's own topology/block lets jobs of these sizes wait for them: 8
     topology-gen: wrote DIR/topology.yaml
     topology-gen: hint: load it with scontrol reconfigure
     "#);
@@ -132,7 +133,20 @@ fn what_waits_for_missing_trays_is_told_for_each_tier() {
     topology-gen: jobs and segments up to 4 trays stay in one NVLink partition
     topology-gen: topology spare: up to 3 trays
     topology-gen: today 2 trays can run no job: n[4,8]
-    topology-gen: in topology nvlink (base size 4) Slurm's own topology/block lets jobs of these sizes wait for them: 4
+    topology-gen: in topology nvlink (base size 4) Slurm's own topology/block lets jobs of these sizes wait for them: 4,7-8
+    topology-gen: in topology spare (base size 3) Slurm's own topology/block lets jobs of these sizes wait for them: 7-8
+    "#);
+}
+
+#[test]
+fn programs_get_tiers_and_missing_trays_too() {
+    let away = vec![node("n4", &extra::write(&reading(&[RACK_A; 4])), "gpu:4", &["DOWN"])];
+    let site = Site::new(&[rack("n[1-3]", RACK_A), away]);
+    let run = site.generate(&["--tier", "spare=-1", "--format", "json"]);
+    let value: serde_json::Value = serde_json::from_str(&run.data).unwrap();
+    insta::assert_snapshot!(format!("{}\n{}", value["tiers"], value["today"]), @r#"
+    [{"block_sizes":[3],"name":"spare"}]
+    {"away":"n4","waiting":[{"base_size":4,"job_sizes":"4","topology":"nvlink"},{"base_size":3,"job_sizes":"4","topology":"spare"}]}
     "#);
 }
 
