@@ -1,8 +1,8 @@
 //! The life of one job's domain on one tray, as a pure order of steps.
 //!
 //! ```text
-//!            save          files, daemon, peers, channel, roll call, save
-//!   Absent ───────▶ Starting ──────────────────────────────────▶ Ready
+//!            save          files, daemon, peers, channel, save
+//!   Absent ───────▶ Starting ──────────────────────────────────▶ Ready ── roll call
 //!                     │   │ peers missing: save, ask daemon to stop │
 //!                     │   └──────────────▶ NoDomain                 │
 //!                     ▼ save                  ▼ save                ▼ save
@@ -192,7 +192,7 @@ pub fn begin<W: World>(world: &mut W, mut record: Record) -> Result<Begun, W::Er
     }
 }
 
-/// The own part is complete: the channel is made before that is said, so that nothing of this tray can fail once all agree.
+/// The own part is complete: all is done and written down before that is said, so that nothing of this tray can fail once all agree.
 fn complete<W: World>(
     world: &mut W,
     mut record: Record,
@@ -200,15 +200,10 @@ fn complete<W: World>(
     domain: String,
 ) -> Result<Begun, W::Error> {
     world.make_channel(&record)?;
-    record.note = Some("complete on this node, waiting for the prologs of the other members".to_owned());
+    become_state(&mut record, State::Ready);
     world.save(&record)?;
     match world.agree(&record) {
-        Ok(agreed) => {
-            record.note = None;
-            become_state(&mut record, State::Ready);
-            world.save(&record)?;
-            Ok(Begun::Ready { after, agreed, domain })
-        }
+        Ok(agreed) => Ok(Begun::Ready { after, agreed, domain }),
         Err(other) => {
             world.drop_channel(record.job, Some(&record))?;
             leave(world, record, other)
@@ -306,7 +301,8 @@ fn become_state(record: &mut Record, next: State) {
 
 /// The arrows of the picture above.
 fn may_become(from: State, to: State) -> bool {
-    matches!((from, to), (State::Starting, State::Ready | State::NoDomain) | (_, State::Stopping))
+    let gives_up = matches!((from, to), (State::Starting | State::Ready, State::NoDomain));
+    gives_up || matches!((from, to), (State::Starting, State::Ready) | (_, State::Stopping))
 }
 
 #[cfg(test)]

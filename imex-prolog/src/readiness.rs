@@ -17,6 +17,9 @@ pub const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause between two looks; also the longest time until an ending mark is seen, beside the calls themselves.
 pub const PAUSE_LONGEST: Duration = Duration::from_millis(500);
 
+/// An own daemon that has answered and then gives no answer for so long is broken, whoever ended the run meanwhile.
+const SILENCE: Duration = Duration::from_secs(4);
+
 /// Shortest time between two knocks at a missing member.
 const PROBE_DISTANCE: Duration = Duration::from_secs(1);
 
@@ -53,7 +56,7 @@ pub trait Probe {
 pub struct Patience {
     /// With the own daemon, until it is READY for the first time.
     pub own: Duration,
-    /// With one that had been connected.
+    /// With one that had been connected, and with the own daemon when it has answered and does so no more.
     pub lost: Duration,
     /// With one on which no daemon listens.
     pub absent: Duration,
@@ -144,7 +147,12 @@ pub fn wait_ready(probe: &mut impl Probe, patience: Patience) -> Readiness {
     let mut seen = Seen::default();
     loop {
         if probe.has_ended() {
-            return Readiness::RunEnded;
+            // Those who waited for this tray may have had the job ended: that must not hide whose fault it was.
+            return if seen.is_silent_for(probe.elapsed(), SILENCE) {
+                seen.verdict(probe)
+            } else {
+                Readiness::RunEnded
+            };
         }
         if !probe.is_daemon_alive() {
             return Readiness::DaemonDied;
@@ -171,6 +179,9 @@ struct Seen {
     was_ever_ready: bool,
     last_state: Option<String>,
     last_fault: Option<String>,
+    /// Since when the own daemon, which had answered, has given no answer.
+    silent_since: Option<Duration>,
+    answered_at: Option<Duration>,
     last_row: Option<OwnRow>,
     last_view_fault: Option<String>,
     ever_connected: Vec<bool>,
@@ -184,7 +195,12 @@ struct Seen {
 
 impl Seen {
     fn look(&mut self, probe: &mut impl Probe) -> Option<Readiness> {
-        match probe.own_state() {
+        let answer = probe.own_state();
+        match &answer {
+            Ok(_) => (self.answered_at, self.silent_since) = (Some(probe.elapsed()), None),
+            Err(_) => self.silent_since = self.silent_since.or(self.answered_at),
+        }
+        match answer {
             Ok(OwnState::Ready) => (self.was_ready, self.was_ever_ready) = (true, true),
             Ok(OwnState::Other(word)) => {
                 self.was_ready = false;
@@ -246,8 +262,13 @@ impl Seen {
             |since: &Option<Duration>, span| since.is_some_and(|since| now.saturating_sub(since) >= span);
         let own_is_late = !self.was_ever_ready && now >= patience.own;
         own_is_late
+            || self.is_silent_for(now, patience.lost)
             || over(&self.lost_since, patience.lost)
             || self.absent_since.iter().any(|since| over(since, patience.absent))
+    }
+
+    fn is_silent_for(&self, now: Duration, span: Duration) -> bool {
+        self.silent_since.is_some_and(|since| now.saturating_sub(since) >= span)
     }
 
     fn why(&self) -> Missing {
@@ -261,6 +282,10 @@ impl Seen {
     }
 
     fn verdict(self, probe: &mut impl Probe) -> Readiness {
+        // One answer that did not come in time says nothing yet.
+        if self.is_silent_for(probe.elapsed(), SILENCE) {
+            return Readiness::NotReady { last: self.last_fault.unwrap_or_default() };
+        }
         let why = self.why();
         // Only when everybody but this tray itself is missing.
         let alone = self.last_row.as_ref().is_some_and(|row| row.missing().len() + 1 == row.words.len());

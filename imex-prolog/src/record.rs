@@ -50,7 +50,7 @@ pub enum RecordError {
 pub enum State {
     /// Files, daemon or channel may exist, in this order.
     Starting,
-    /// All peers are connected and the channel exists.
+    /// All peers are connected and the channel exists; the roll call may still be under way.
     Ready,
     /// Given up for want of a peer: the job runs without a channel.
     NoDomain,

@@ -152,6 +152,22 @@ fn a_tray_that_reaches_nobody_blames_itself_only_if_nobody_answers() {
 }
 
 #[test]
+fn an_own_daemon_that_answers_no_more_is_this_trays_fault_before_and_after_the_job_is_ended_for_it() {
+    let last = "/ctl -N did not answer within 5 ms and was ended".to_owned();
+    let mut script = Script { rounds: "i1x".chars().collect(), at: 0, pauses: 0, limit: 1000 };
+    assert_eq!(wait_ready(&mut script, PATIENCE), Readiness::NotReady { last: last.clone() });
+    // 5 s after the last answer.
+    assert_eq!(script.pauses, 6);
+    assert_eq!(outcome("1xxxxe"), Readiness::NotReady { last });
+    // Not silent for long enough, and one that had not answered yet: it may just be starting.
+    assert_eq!(outcome("1xxe"), Readiness::RunEnded);
+    assert_eq!(outcome("xxxxxxxe"), Readiness::RunEnded);
+    assert_eq!(outcome("1xx1xxe"), Readiness::RunEnded);
+    // A last answer that did not come does not make a missing member this tray's fault.
+    assert_eq!(outcome("1111111111111111111x"), missing(1, Missing::Late));
+}
+
+#[test]
 fn a_tool_that_never_shows_the_connections_is_told_apart() {
     assert!(matches!(outcome("v"), Readiness::NoView { .. }));
     assert_eq!(outcome("2v"), missing(2, Missing::Late));
