@@ -355,7 +355,7 @@ fn show_draws(cluster: &Cluster) -> anyhow::Result<()> {
         for line in [
             "8 trays in 2 NVLink partitions: 6 allocated, 1 idle, 1 drained".to_owned(),
             format!("  {R01}  A · B B   1 idle     r01n[01-04]"),
-            format!("  {R02}  B B B x   1 drained  r02n[01-04]"),
+            format!("  {R02}  B B B #   1 drained  r02n[01-04]"),
             "segments of  1  2  4  trays".to_owned(),
             "fit now      1  0  0".to_owned(),
         ] {

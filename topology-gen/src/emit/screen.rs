@@ -197,13 +197,15 @@ fn name_width(racks: &Racks) -> usize {
 
 /// The letter of a job.
 fn letter(job: usize) -> char {
-    LETTERS.get(job % LETTERS.len()).map_or('#', |letter| char::from(*letter))
+    LETTERS.get(job % LETTERS.len()).map_or('*', |letter| char::from(*letter))
 }
 
 /// One tray in so many characters.
 fn cell(tray: &Tray, chars: usize, paint: Paint) -> String {
     let sign = tray.state.sign();
     let text = match (tray.jobs.first(), chars) {
+        // A fault is never hidden behind a letter.
+        (Some(_), 1) if matches!(tray.state, State::Drained | State::Down) => sign.to_string(),
         (Some(job), 1) => letter(*job).to_string(),
         (Some(job), _) => format!("{}{sign}", letter(*job)),
         (None, 1) if tray.state == State::Allocated => "*".to_owned(),

@@ -76,17 +76,18 @@ impl State {
         }
     }
 
-    /// Its sign where there is room for one character; blank for the usual state of a tray with a job.
+    /// Its sign where there is room for one character, never a letter, which is a job; blank for the usual state of a tray with a
+    /// job.
     pub fn sign(self) -> char {
         match self {
             Self::Allocated => ' ',
             Self::Mixed => '+',
             Self::Completing => '~',
             Self::Idle => '·',
-            Self::Reserved => 'r',
-            Self::Drained => 'x',
+            Self::Reserved => '=',
+            Self::Drained => '#',
             Self::Down => '!',
-            Self::PoweredDown => 'z',
+            Self::PoweredDown => '_',
             Self::Stale => '-',
             Self::Unknown => '?',
         }
@@ -154,5 +155,6 @@ mod tests {
         let signs: std::collections::BTreeSet<char> = State::ALL.map(State::sign).into();
         let words: std::collections::BTreeSet<&str> = State::ALL.map(State::word).into();
         assert_eq!((signs.len(), words.len()), (10, 10));
+        assert!(!signs.iter().any(char::is_ascii_alphanumeric));
     }
 }

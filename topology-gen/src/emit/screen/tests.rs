@@ -103,6 +103,15 @@ fn names_of_jobs_do_not_reach_the_terminal_as_they_are() {
 }
 
 #[test]
+fn a_fault_under_a_job_is_seen_in_one_character() {
+    let tray = |state, jobs: &[usize]| Tray { node: node("n1"), state, jobs: jobs.to_vec() };
+    let cells =
+        [(State::Down, 1), (State::Drained, 1), (State::Mixed, 1), (State::Down, 2), (State::Drained, 2)]
+            .map(|(state, chars)| cell(&tray(state, &[0]), chars, Paint::Plain));
+    assert_eq!(cells, ["!", "#", "A", "A!", "A#"]);
+}
+
+#[test]
 fn every_state_has_a_cell() {
     let states = State::ALL;
     let names: Vec<String> = (0..states.len()).map(|at| format!("n{at}")).collect();
@@ -112,5 +121,5 @@ fn every_state_has_a_cell() {
     };
     let jobs = parse_jobs(r#"{"jobs":[{"id":1,"nodes":"n1"},{"id":2,"nodes":"n[5,6]"}]}"#).unwrap();
     let racks = Racks::new(&topology(10, &[("all", "n[0-9]")]), jobs, &facts);
-    insta::assert_snapshot!(text(&racks, "t", PLAIN).lines().nth(4).unwrap_or_default(), @r#"  all  * A+~ · r BxB!z - ?   1 idle, 1 reserved, 1 drained, 1 down, 1 powered down, 1 stale  n[0-9]"#);
+    insta::assert_snapshot!(text(&racks, "t", PLAIN).lines().nth(4).unwrap_or_default(), @r#"  all  * A+~ · = B#B!_ - ?   1 idle, 1 reserved, 1 drained, 1 down, 1 powered down, 1 stale  n[0-9]"#);
 }
