@@ -12,6 +12,7 @@ use clap::Subcommand;
 use lab::cli::BenchCommand;
 
 use crate::workspace::Workspace;
+use crate::{artifacts, setup};
 
 pub(crate) use measure::Measure;
 
@@ -22,6 +23,8 @@ pub(crate) enum Command {
     Lab(BenchCommand),
     /// Time and memory of topology-gen on large clusters: collect, generate, check, diff, show.
     Gen(gen_bench::Options),
+    /// How long jobs wait for their prologs: ours, none, the least possible one, and another script.
+    Prolog(tests::bench::Options),
 }
 
 /// Measures; exit code 1 when a target is missed.
@@ -35,5 +38,10 @@ pub(crate) fn run(workspace: &Workspace, command: &Command) -> anyhow::Result<Ex
             command.run(&program, workspace.target())
         }
         Command::Gen(options) => gen_bench::run(workspace, options),
+        Command::Prolog(options) => {
+            setup::ensure()?;
+            artifacts::build(workspace)?;
+            options.run()
+        }
     }
 }

@@ -16,6 +16,7 @@
 //!
 //! A program that starts clusters calls [`supervisor::take_over`] first in its `main`.
 
+pub mod bench;
 pub mod cli;
 pub mod cluster;
 pub mod control;

@@ -53,6 +53,8 @@ enum Start {
     Half,
     /// The script runs without a channel.
     NoDomain,
+    /// Slurm has taken the job back and will start it again.
+    Requeued,
     /// Slurm has taken the job back.
     Over(String),
 }
@@ -60,7 +62,7 @@ enum Start {
 /// What was seen of a job's starts.
 #[derive(Default)]
 struct Notes {
-    /// Trays whose record said ready, by run.
+    /// Trays whose part was complete, by run.
     ready: BTreeMap<u32, BTreeSet<String>>,
     /// Lists of members, by tray; each list once.
     members: BTreeSet<(String, String)>,
@@ -201,10 +203,16 @@ impl<'a> Job<'a> {
                 Start::Whole => format!("ran at start {}", run + 1),
                 Start::Half => "began half-formed".to_owned(),
                 Start::NoDomain => "began without a domain".to_owned(),
+                Start::Requeued => "requeued".to_owned(),
                 Start::Over(state) => state.clone(),
             };
-            if matches!(start, Start::Over(_)) {
-                return self.over();
+            match start {
+                Start::Over(_) => return self.over(),
+                Start::Requeued => {
+                    self.start_now()?;
+                    continue;
+                }
+                Start::Whole | Start::Half | Start::NoDomain => {}
             }
             if run == 0 {
                 self.running(plan)?;
@@ -243,7 +251,9 @@ impl<'a> Job<'a> {
         let first = &self.trays[0];
         wait_for(&format!("{first}: the domain is UP"), REACHED, || {
             let view = view(self.stage.cluster, first, self.id)?;
-            Ok(view.shows_up(self.trays).map_err(|why| format!("{why}; {view:?}")))
+            let group: Vec<String> =
+                self.trays.iter().filter(|tray| rack(tray) == rack(first)).cloned().collect();
+            Ok(view.shows_up(&group).map_err(|why| format!("{why}; {view:?}")))
         })?;
         tray::let_end(self.stage.cluster, first, self.id, 0)?;
         match self.over_or_requeued(0)? {
@@ -302,6 +312,7 @@ impl<'a> Job<'a> {
             let began = tray::began(stage.cluster, &self.trays[0], id, run)?;
             let line = stage.watch.now(id);
             Ok(match (began, line) {
+                (_, Some(line)) if line.restarts > run && line.may_start_again() => Ok(Start::Requeued),
                 (_, Some(line)) if line.is_held() => Ok(Start::Over("requeued and held".to_owned())),
                 (_, Some(line)) if line.is_over() => Ok(Start::Over(line.state.to_lowercase())),
                 (Some(channels), Some(line)) if line.restarts == run => {
@@ -328,7 +339,7 @@ impl<'a> Job<'a> {
     /// Notes what the files on the trays say now.
     fn note_files(&mut self, run: u32) -> anyhow::Result<()> {
         for place in self.trays {
-            if tray::record(self.stage.cluster, place, self.id)?.is_some_and(|record| record.is_ready()) {
+            if tray::is_complete(self.stage.cluster, place, self.id)? {
                 self.notes.ready.entry(run).or_default().insert(place.clone());
             }
             if let Some(list) = tray::members(self.stage.cluster, place, self.id)? {
@@ -351,24 +362,23 @@ impl<'a> Job<'a> {
         let over = self.stage.watch.wait(&what, OVER, |picture| match picture.jobs.get(&self.id) {
             Some(line) if line.is_held() => Ok(None),
             Some(line) if line.is_over() => Ok(Some(true)),
-            Some(line) if line.restarts > run && ["PENDING", "RUNNING"].contains(&line.state.as_str()) => {
-                Ok(Some(false))
-            }
+            Some(line) if line.restarts > run && line.may_start_again() => Ok(Some(false)),
             line => Err(format!("{line:?}")),
         })?;
         match over {
             Some(true) => Ok(true),
-            Some(false) => {
-                // Slurm lets a requeued job wait for two minutes. It may run already.
-                let argv = ["scontrol", "update", &format!("jobid={}", self.id), "starttime=now"];
-                self.stage.cluster.capture(&crate::cluster::Target::controller(), &argv)?;
-                Ok(false)
-            }
+            Some(false) => self.start_now().map(|()| false),
             None => {
                 self.stage.cluster.cancel(self.id)?;
                 Ok(true)
             }
         }
+    }
+
+    /// Slurm lets a requeued job wait for two minutes. It may run already.
+    fn start_now(&self) -> anyhow::Result<()> {
+        let argv = ["scontrol", "update", &format!("jobid={}", self.id), "starttime=now"];
+        self.stage.cluster.capture(&crate::cluster::Target::controller(), &argv).map(drop)
     }
 
     /// What the notes say about the rules.

@@ -22,11 +22,6 @@ impl Record {
     pub(super) fn is_forming(&self) -> bool {
         self.state == "starting" && self.daemon.is_some()
     }
-
-    /// Its domain is complete.
-    pub(super) fn is_ready(&self) -> bool {
-        self.state == "ready"
-    }
 }
 
 fn file(cluster: &Cluster, tray: &str, name: &str) -> anyhow::Result<PathBuf> {
@@ -38,6 +33,14 @@ pub(super) fn record(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::Resul
     let text = fs::read_to_string(file(cluster, tray, &format!("{STATE}/job-{job}.record"))?);
     // A tray that is being booted has none; a header line comes first.
     Ok(text.ok().and_then(|text| serde_json::from_str(text.split_once('\n')?.1).ok()))
+}
+
+/// Whether a tray's part of a domain is complete: its record says so, or it has made the channel, which is the last thing before,
+/// and was killed between the two.
+pub(super) fn is_complete(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::Result<bool> {
+    let channel = file(cluster, tray, "dev/nvidia-caps-imex-channels/channel0")?;
+    Ok(record(cluster, tray, job)?
+        .is_some_and(|record| record.state == "ready" || (record.is_forming() && channel.exists())))
 }
 
 /// The list of members that a job's daemon has on a tray.

@@ -45,6 +45,11 @@ impl JobLine {
         self.state == "PENDING" && (self.reason.contains("held") || self.reason.starts_with("JobHeld"))
     }
 
+    /// Waits to be started, or has been started, and nothing of an earlier run is under way.
+    pub(super) fn may_start_again(&self) -> bool {
+        ["PENDING", "RUNNING"].contains(&self.state.as_str()) && !self.is_held()
+    }
+
     /// Runs, and the prologs of all its trays are over.
     pub(super) fn runs(&self) -> bool {
         self.state == "RUNNING" && self.reason == "None"

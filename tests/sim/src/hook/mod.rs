@@ -6,6 +6,7 @@
 //! and know of nothing. Orders are in `hooks.json` (see [`crate::dir`]); without them the real program takes this one's place
 //! by exec. Unsafe code exists in [`trace`] alone.
 
+pub mod floor;
 mod steps;
 mod trace;
 
@@ -49,6 +50,8 @@ pub struct Orders {
     pub note_steps: bool,
     /// Shell text that runs in its place.
     pub instead: Option<String>,
+    /// The least that a hook can do runs in its place (see [`floor`]).
+    pub floor: bool,
 }
 
 impl Settings {
@@ -112,6 +115,13 @@ fn run() -> io::Result<ExitStatus> {
     pause(Duration::from_millis(orders.after_ms));
     if let Some(text) = &orders.instead {
         return Command::new("/bin/sh").args(["-c", text]).env("PATH", PATH).status();
+    }
+    if orders.floor {
+        match name.as_str() {
+            "imex-prolog" => floor::prolog(&dir)?,
+            _ => floor::epilog(&dir)?,
+        }
+        return Ok(ExitStatus::default());
     }
     let mut real = Command::new(Path::new(REAL).join(&name));
     if orders.kill_after.is_none() && !orders.note_steps {
