@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use crate::cluster::Cluster;
-use crate::control::DaemonState;
 use crate::limits;
 use crate::spec::CONTROLLER;
 use crate::wait_for;
@@ -13,6 +12,9 @@ use std::time::Duration;
 
 /// A job begins, or is over.
 const SOON: Duration = Duration::from_secs(90);
+
+/// slurmctld has written its log.
+const LOGGED: Duration = Duration::from_secs(5);
 
 /// Says when it begins, and ends when it is let.
 const SCRIPT: &str = "date +%s%N > /tmp/began-$SLURM_JOB_ID
@@ -31,15 +33,26 @@ pub(super) struct Start {
 pub(super) struct Slurmds(BTreeMap<String, i32>);
 
 impl Slurmds {
-    /// Those that run now; another set after each reconfiguration.
+    /// Those that run now; others after each reconfiguration, for which slurmd starts itself anew.
     pub(super) fn of(cluster: &Cluster) -> anyhow::Result<Self> {
-        let mut all = BTreeMap::new();
-        for status in cluster.status()? {
-            if let DaemonState::Running(pid) = status.daemon {
-                all.insert(status.node, pid);
+        wait_for("one slurmd on each node", limits::ALL_IDLE, || {
+            let mut all = BTreeMap::new();
+            for node in cluster.nodes() {
+                let mut found = Vec::new();
+                for entry in fs::read_dir(cluster.root_of(&node)?.join("proc"))?.flatten() {
+                    // Processes come and go while we look.
+                    let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                    let program = line.split(|byte| *byte == 0).next().unwrap_or_default();
+                    let pid = entry.file_name().to_str().and_then(|pid| pid.parse::<i32>().ok());
+                    found.extend(pid.filter(|_| program.ends_with(b"slurmd")));
+                }
+                match found[..] {
+                    [pid] => all.insert(node, pid),
+                    _ => return Ok(Err(format!("{node}: {found:?}"))),
+                };
             }
-        }
-        Ok(Self(all))
+            Ok(Ok(Self(all)))
+        })
     }
 
     /// Milliseconds of processor time of all children of these trays' slurmds that have ended, together.
@@ -58,8 +71,8 @@ impl Slurmds {
     }
 }
 
-/// Starts a job on these trays, and ends it.
-pub(super) fn start(cluster: &Cluster, slurmds: &Slurmds, trays: &[String]) -> anyhow::Result<Start> {
+/// Starts a job on these trays, and ends it. Nothing if slurmctld does not say when it gave the job its trays.
+pub(super) fn start(cluster: &Cluster, slurmds: &Slurmds, trays: &[String]) -> anyhow::Result<Option<Start>> {
     let (count, list) = (format!("--nodes={}", trays.len()), format!("--nodelist={}", trays.join(",")));
     let before = slurmds.children(cluster, trays)?;
     let job = cluster.submit(&[count.as_str(), &list, "--exclusive", "--output=/dev/null"], SCRIPT)?;
@@ -71,9 +84,13 @@ pub(super) fn start(cluster: &Cluster, slurmds: &Slurmds, trays: &[String]) -> a
     cluster.wait_job(job, "all prologs over", SOON, |job| job.state == "RUNNING" && job.reason == "None")?;
     let cpu = (slurmds.children(cluster, trays)? - before) / trays.len() as f64;
     fs::write(first.join(format!("tmp/end-{job}")), "")?;
-    let log = fs::read_to_string(cluster.logs(CONTROLLER)?.join("slurm/slurmctld.log"))?;
-    let allocated = allocated(&log, &job.to_string())
-        .with_context(|| format!("slurmctld.log does not say when job {job} was allocated"))?;
+    let path = cluster.logs(CONTROLLER)?.join("slurm/slurmctld.log");
+    // slurmctld may be a moment behind with what it writes.
+    let what = format!("slurmctld.log tells of job {job}'s allocation");
+    let allocated = wait_for(&what, LOGGED, || {
+        let log = fs::read_to_string(&path)?;
+        Ok(allocated(&log, &job.to_string()).ok_or_else(String::new))
+    });
     let began: f64 = began.trim().parse().with_context(|| format!("date said {began:?}"))?;
     cluster.wait_ended(job, SOON)?;
     wait_for("the trays are idle", limits::ALL_IDLE, || {
@@ -83,15 +100,15 @@ pub(super) fn start(cluster: &Cluster, slurmds: &Slurmds, trays: &[String]) -> a
         }
         Ok(if text.lines().all(|line| line.trim() == "idle") { Ok(()) } else { Err(text) })
     })?;
-    Ok(Start { wait: began / 1e6 - allocated, cpu })
+    // Of a job that the backfill scheduler has started nothing is said.
+    Ok(allocated.ok().map(|allocated| Start { wait: began / 1e6 - allocated, cpu }))
 }
 
 /// When slurmctld gave a job its trays, in milliseconds since 1970; its log is in UTC, as all nodes are.
 fn allocated(log: &str, job: &str) -> Option<f64> {
     let word = format!("JobId={job}");
     let line = log.lines().rev().find(|line| {
-        line.split_whitespace().any(|found| found == word)
-            && (line.contains("sched: Allocate ") || line.contains(": Started JobId="))
+        line.split_whitespace().any(|found| found == word) && line.contains("sched: Allocate ")
     })?;
     millis(line.strip_prefix('[')?.split_once(']')?.0)
 }
@@ -124,9 +141,9 @@ mod tests {
     }
 
     #[test]
-    fn the_allocation_is_found_whoever_made_it() {
+    fn the_allocation_of_a_job_is_found_and_not_that_of_another() {
         let log = "[1970-01-01T00:00:01.000] sched: Allocate JobId=7 NodeList=a #CPUs=4 Partition=trays\n\
-                   [1970-01-01T00:00:02.000] sched/backfill: _start_job: Started JobId=17 in trays on a\n";
+                   [1970-01-01T00:00:02.000] sched: Allocate JobId=17 NodeList=a #CPUs=4 Partition=trays\n";
         assert_eq!(allocated(log, "7"), Some(1000.0));
         assert_eq!(allocated(log, "17"), Some(2000.0));
         assert_eq!(allocated(log, "1"), None);

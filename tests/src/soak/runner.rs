@@ -139,6 +139,8 @@ fn that_always_come(steps: Vec<String>) -> Vec<String> {
 }
 
 fn one(stage: &Stage<'_>, plan: &Plan, next: bool) -> Played {
+    // What a killed epilog has left goes with the next job on its tray, and must not be taken for another plan's.
+    let next = next || !plan.allowed().may_leave.is_empty();
     let mut seen = stage.play(plan, next);
     let mut violations = judge(plan, &seen);
     // The next plan on these trays begins on healthy ones.
