@@ -51,9 +51,10 @@ typedef struct {
 	void *plugin_ctx;
 } topology_ctx_t;
 
-/* Cores and CPUs that one node can give to the job; only the first member has a fixed place. */
+/* What one node can give to the job; only the first members have a fixed place. */
 typedef struct {
 	uint16_t avail_cpus;
+	uint16_t avail_gpus;
 } avail_res_head_t;
 
 /* One question "which of these nodes?" from the select plugin. */

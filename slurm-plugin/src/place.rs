@@ -140,6 +140,8 @@ impl<'q> Question<'q> {
     /// Tries one partition after the other. The code of the first failure is the one that the user sees.
     fn try_partitions(&self, eval: &mut Eval<'_>, candidates: Candidates) -> Outcome {
         let mut first_failure = None;
+        // A partition like one that failed fails, too.
+        let mut failed: Vec<Vec<u64>> = Vec::new();
         let mut chosen = NodeSet::new();
         for candidate in candidates {
             let Some(partition) = candidate.only_partition() else { continue };
@@ -147,10 +149,15 @@ impl<'q> Question<'q> {
             if !survey.has_cpus(partition) {
                 continue;
             }
+            survey.all_of(partition, &mut chosen);
+            let offer = if failed.is_empty() { Vec::new() } else { eval.offer(&chosen) };
+            if failed.contains(&offer) {
+                continue;
+            }
             let mut rc = TOPO_RC_NO_FIT;
             if self.request.required > 0 {
                 // Beside nodes that the job names, Slurm's evaluator does not heed weights.
-                survey.some_of(&candidate, Pick::Lightest, &mut chosen);
+                self.survey(eval, eval.usable()).some_of(&candidate, Pick::Lightest, &mut chosen);
                 rc = eval.try_on(&chosen);
             }
             if rc != TOPO_RC_SUCCESS {
@@ -162,6 +169,7 @@ impl<'q> Question<'q> {
                 return Outcome::Answered(rc);
             }
             first_failure.get_or_insert(rc);
+            failed.push(if offer.is_empty() { eval.offer(&chosen) } else { offer });
         }
         if first_failure.is_some() && eval.gres_per_job() {
             return Outcome::Delegated("the chosen nodes lack cores or GRES");

@@ -80,6 +80,26 @@ impl<'a> Eval<'a> {
         unsafe { resources.as_ref() }.map_or(0, |resources| resources.avail_cpus)
     }
 
+    /// What usable nodes offer to the job, and how they lie to each other: on nodes that offer the same in the same order
+    /// Slurm's evaluator gives the same answer.
+    pub(crate) fn offer(&self, nodes: &[usize]) -> Vec<u64> {
+        let mut offer = Vec::with_capacity(3 * nodes.len());
+        let first = nodes.first().copied().unwrap_or(0);
+        for &node in nodes.iter().filter(|&&node| bits::contains(&self.usable, node)) {
+            // SAFETY: the array has an entry for each node.
+            let resources = unsafe { self.eval.avail_res_array.wrapping_add(node).read() };
+            // SAFETY: NULL, or a node's resources, which begin with its CPUs and GPUs in every release.
+            let (cpus, gpus) =
+                unsafe { resources.as_ref() }.map_or((0, 0), |node| (node.avail_cpus, node.avail_gpus));
+            offer.push(((node - first) as u64) << 32 | u64::from(gpus) << 16 | u64::from(cpus));
+            // SAFETY: the array has an entry for each node.
+            let cores = unsafe { self.eval.avail_core.wrapping_add(node).read() };
+            // SAFETY: each entry is NULL or the bitmap of the node's cores.
+            offer.extend_from_slice(unsafe { bitmap::words(cores) }.unwrap_or(&[]));
+        }
+        offer
+    }
+
     /// Whether all cores of a usable node are offered to the job.
     pub(crate) fn offers_all_cores(&self, index: usize) -> bool {
         if !bits::contains(&self.usable, index) {
@@ -301,7 +321,7 @@ mod tests {
                 node_map: bitmap(NODES, &[u64::MAX, 0b11]),
                 core_bitmaps: vec![bitmap(4, &[0b1111]); NODES],
                 cores: Vec::new(),
-                resources: vec![avail_res_head_t { avail_cpus: 4 }; NODES],
+                resources: vec![avail_res_head_t { avail_cpus: 4, avail_gpus: 1 }; NODES],
                 resource_places: Vec::new(),
                 eval,
             });
@@ -415,6 +435,18 @@ mod tests {
         assert!(unsafe { Eval::new(&raw mut question.eval, NODES) }.is_none());
         // SAFETY: NULL is allowed.
         assert!(unsafe { Eval::new(ptr::null_mut(), NODES) }.is_none());
+    }
+
+    #[test]
+    fn offers_are_equal_where_nodes_and_distances_are() {
+        let mut question = Question::new();
+        question.core_bitmaps[9][2] = 0b0111;
+        question.resources[19].avail_gpus = 0;
+        let eval = question.eval();
+        assert_eq!(eval.offer(&[1, 2, 4]), eval.offer(&[31, 32, 34]));
+        for other in [[31, 32, 33], [8, 9, 11], [16, 17, 19], [64, 65, 67]] {
+            assert_ne!(eval.offer(&[1, 2, 4]), eval.offer(&other), "{other:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! How long a placement call takes: Slurm's own plugin, ours, and the least that any plugin costs.
 //!
-//! The three take turns in small rounds, so that a busy machine slows all of them alike. "Floor" is a choice without
-//! any thought (the first usable nodes) handed to Slurm's flat evaluator with the cores of just these nodes.
+//! The three take turns in short slices. A machine that does other things disturbs some slices more than others, so each
+//! one's figure is the median of its quietest slice; the 99th percentile is that of all. The first call of a slice finds
+//! the caches of whoever ran before and is left out: slurmctld has walked over all nodes just before it asks a plugin.
+//! "Floor" is a choice without any thought (the first usable nodes) handed to Slurm's flat evaluator with the cores of
+//! just these nodes.
+
+mod goals;
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +18,7 @@ use serde::Serialize;
 use crate::diff::Pair;
 use crate::host::Parts;
 use crate::plot;
-use crate::protocol::{Answerer, JobQuestion};
+use crate::protocol::{Answerer, Gpus, JobQuestion};
 use crate::random::Random;
 use crate::scene::{Cluster, Job, Scene, Tray, idle_tray, plain_job};
 
@@ -21,13 +26,18 @@ use crate::scene::{Cluster, Job, Scene, Tray, idle_tray, plain_job};
 const RACK: u32 = 18;
 /// CPUs of a tray.
 const CPUS: u16 = 64;
+/// GPUs of a tray, where jobs ask for GPUs.
+const GPUS: u16 = 4;
 /// Rounds in which the three take turns.
-const ROUNDS: u32 = 8;
-/// What one takes of a round, at most.
-const ROUND_NS: u64 = 25_000_000;
+const ROUNDS: u32 = 16;
+/// How long a slice is, at most; one call may take longer.
+const SLICE_NS: u64 = 12_000_000;
+/// Calls of a slice, at most; where jobs ask for GPUs, fewer: all nodes' GPUs are made anew for each call.
+const SLICE_CALLS: u64 = 200;
+const SLICE_CALLS_GRES: u64 = 5;
 
-/// The job that stock retries node by node, and the largest cluster on which it is asked about it.
-const TOO_MANY_CPUS: (&str, usize) = ("16, too many CPUs", 20_000);
+/// Jobs that stock retries node by node, and the largest cluster on which it is asked about them.
+const RETRIED: ([&str; 3], usize) = (["16, too many CPUs", "16, one CPU too many", "16 --gpus=66"], 20_000);
 
 /// `bench eval`
 #[derive(Debug, Clone, Args)]
@@ -54,8 +64,16 @@ enum Fill {
 const FILLS: [(Fill, &str); 3] =
     [(Fill::Half, "half"), (Fill::Random, "random"), (Fill::NearlyFull, "nearly full")];
 
-fn jobs() -> Vec<(&'static str, JobQuestion)> {
+fn jobs(gpus: bool) -> Vec<(&'static str, JobQuestion)> {
     let segments = |nodes, segment| JobQuestion { segment, ..plain_job(nodes) };
+    let with = |gpus| JobQuestion { gpus: Some(gpus), ..plain_job(16) };
+    if gpus {
+        return vec![
+            ("16 --gpus-per-node=4", with(Gpus::PerNode(GPUS))),
+            ("16 --gpus=64", with(Gpus::PerJob(64))),
+            ("16 --gpus=66", with(Gpus::PerJob(66))),
+        ];
+    }
     vec![
         ("1", plain_job(1)),
         ("16", plain_job(16)),
@@ -63,14 +81,15 @@ fn jobs() -> Vec<(&'static str, JobQuestion)> {
         ("72 --segment=18", segments(72, 18)),
         ("72 --segment=8", segments(72, 8)),
         ("72", plain_job(72)),
-        (TOO_MANY_CPUS.0, JobQuestion { min_cpus: 16 * (u32::from(CPUS) + 1), ..plain_job(16) }),
+        ("16, too many CPUs", JobQuestion { min_cpus: 16 * (u32::from(CPUS) + 1), ..plain_job(16) }),
+        ("16, one CPU too many", JobQuestion { min_cpus: 16 * u32::from(CPUS) + 1, ..plain_job(16) }),
     ]
 }
 
 /// Nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Times {
-    /// Half of the calls take no longer.
+    /// Half of the calls take no longer, in the quietest slice.
     pub median: u64,
     /// 99 of 100 calls take no longer.
     pub p99: u64,
@@ -114,44 +133,17 @@ impl Row {
 /// # Errors
 /// A host fails or a file cannot be written.
 pub fn run(parts: &Parts, options: &Options, folder: &Path) -> anyhow::Result<Vec<Row>> {
-    println!("microseconds per call: median (p99); Slurm is real, the cluster synthetic");
+    println!(
+        "microseconds per call: median (p99); Slurm is real, the cluster synthetic; load average {}",
+        load_average()
+    );
     let mut rows = Vec::new();
     for &nodes in &options.nodes {
-        let racks = nodes.div_ceil(RACK).max(1);
-        let cluster =
-            Cluster { racks: vec![RACK; racks as usize], block_sizes: vec![RACK], ..Cluster::default() };
-        let mut pair = Pair::start(parts, &cluster, false)?;
-        println!(
-            "\n{} nodes in {racks} partitions; model built in {:.1} ms by stock, {:.1} ms by ours (with stock's beside it)",
-            cluster.nodes(),
-            pair.stock.build_ns as f64 / 1e6,
-            pair.ours.build_ns as f64 / 1e6
-        );
-        println!(
-            "{:<12}{:<20}{:>20}{:>20}{:>20}{:>9}{:>9}  answers",
-            "trays busy", "job", "stock", "ours", "floor", "gain", "x floor"
-        );
-        for (fill, fill_name) in FILLS {
-            let trays = trays(fill, racks);
-            for (job_name, asked) in jobs() {
-                if options.only.as_ref().is_some_and(|only| !format!("{fill_name} {job_name}").contains(only))
-                {
-                    continue;
-                }
-                if job_name == TOO_MANY_CPUS.0 && cluster.nodes() > TOO_MANY_CPUS.1 {
-                    println!(
-                        "{fill_name:<12}{job_name:<20}  not measured: stock alone takes minutes for one answer"
-                    );
-                    continue;
-                }
-                let job = Job { asked, excluded: Vec::new() };
-                let scene = Scene { cluster: cluster.clone(), trays: trays.clone(), job };
-                let row = measure(&mut pair, &scene, fill_name, job_name)?;
-                println!("{}", line(&row));
-                rows.push(row);
-            }
+        for gpus in [0, GPUS] {
+            size(parts, options, nodes, gpus, &mut rows)?;
         }
     }
+    println!("\n{}load average {}", goals::text(&rows), load_average());
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (name, text) in [("eval.json", serde_json::to_string_pretty(&rows)?), ("eval.svg", plot::svg(&rows))]
     {
@@ -162,11 +154,99 @@ pub fn run(parts: &Parts, options: &Options, folder: &Path) -> anyhow::Result<Ve
     Ok(rows)
 }
 
+/// Measures on a cluster of one size.
+fn size(parts: &Parts, options: &Options, nodes: u32, gpus: u16, rows: &mut Vec<Row>) -> anyhow::Result<()> {
+    let racks = nodes.div_ceil(RACK).max(1);
+    let cores = if gpus > 0 { CPUS } else { 0 };
+    let cluster = Cluster {
+        racks: vec![RACK; racks as usize],
+        block_sizes: vec![RACK],
+        gpus,
+        cores,
+        ..Cluster::default()
+    };
+    let mut pair = None;
+    for (fill, fill_name) in FILLS {
+        for (job_name, asked) in jobs(gpus > 0) {
+            let name = format!("{fill_name} {job_name}");
+            if options.only.as_ref().is_some_and(|only| !name.contains(only)) {
+                continue;
+            }
+            if pair.is_none() {
+                let started = Pair::start(parts, &cluster, false)?;
+                heading(&started, &cluster);
+                pair = Some(started);
+            }
+            let Some(pair) = &mut pair else { continue };
+            if RETRIED.0.contains(&job_name) && cluster.nodes() > RETRIED.1 {
+                println!(
+                    "{fill_name:<12}{job_name:<22}  not measured: stock alone takes minutes for one answer"
+                );
+                continue;
+            }
+            let job = Job { asked, excluded: Vec::new() };
+            let scene = Scene { cluster: cluster.clone(), trays: trays(fill, racks), job };
+            let row = measure(pair, &scene, fill_name, job_name)?;
+            println!("{}", line(&row));
+            rows.push(row);
+        }
+    }
+    Ok(())
+}
+
+fn heading(pair: &Pair, cluster: &Cluster) {
+    println!(
+        "\n{} nodes in {} partitions{}; model built in {:.1} ms by stock, {:.1} ms by ours (with stock's beside it)",
+        cluster.nodes(),
+        cluster.racks.len(),
+        if cluster.gpus > 0 { ", with GPUs" } else { "" },
+        pair.stock.build_ns as f64 / 1e6,
+        pair.ours.build_ns as f64 / 1e6
+    );
+    println!(
+        "{:<12}{:<22}{:>20}{:>20}{:>20}{:>9}{:>9}  answers",
+        "trays busy", "job", "stock", "ours", "floor", "gain", "x floor"
+    );
+}
+
+/// The machine's load, as the kernel says it.
+fn load_average() -> String {
+    let all = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    all.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
+/// The slices of one of the three.
+#[derive(Default)]
+struct Slices {
+    /// The median of each slice.
+    medians: Vec<u64>,
+    all: Vec<u64>,
+    one: u64,
+}
+
+impl Slices {
+    fn add(&mut self, mut times: Vec<u64>) {
+        if times.len() > 1 {
+            times.remove(0);
+        }
+        self.all.extend(&times);
+        if let Some(Times { median, .. }) = summary(times) {
+            self.medians.push(median);
+        }
+    }
+
+    fn times(self) -> Option<Times> {
+        let median = self.medians.into_iter().min()?;
+        Some(Times { median, p99: summary(self.all)?.p99 })
+    }
+}
+
 fn measure(pair: &mut Pair, scene: &Scene, fill: &str, job: &str) -> anyhow::Result<Row> {
     let (stock, ours) = pair.ask(scene)?;
-    let mut times = [Vec::new(), Vec::new(), Vec::new()];
+    let most = if scene.job.asked.gpus.is_some() { SLICE_CALLS_GRES } else { SLICE_CALLS };
+    let mut slices = [Slices::default(), Slices::default(), Slices::default()];
     for round in 0..ROUNDS {
-        for (which, times) in times.iter_mut().enumerate() {
+        for (which, slices) in slices.iter_mut().enumerate() {
             let (host, answerer) = match which {
                 0 => (&mut pair.stock, Answerer::Plugin),
                 1 => (&mut pair.ours, Answerer::Plugin),
@@ -174,28 +254,25 @@ fn measure(pair: &mut Pair, scene: &Scene, fill: &str, job: &str) -> anyhow::Res
                 _ => (&mut pair.stock, Answerer::Floor),
             };
             if round == 0 {
-                // The first answer warms the caches and says how many fit a round.
-                times.extend(host.time(answerer, 1)?);
+                slices.one = host.time(answerer, 1)?.first().copied().unwrap_or(1).max(1);
             }
-            let one = times[0].max(1);
-            let repetitions = (ROUND_NS / one).clamp(1, 300) as u32;
-            let measured = host.time(answerer, repetitions)?;
-            if round == 0 {
-                times.clear();
+            // What takes a second is seen well enough in a few slices.
+            if slices.one > 200_000_000 && round >= 3 {
+                continue;
             }
-            times.extend(measured);
+            slices.add(host.time(answerer, (1 + SLICE_NS / slices.one).min(most) as u32)?);
         }
     }
-    let [of_stock, of_ours, of_floor] = times;
+    let [of_stock, of_ours, of_floor] = slices;
     Ok(Row {
         nodes: scene.cluster.nodes() as u32,
         fill: fill.to_owned(),
         job: job.to_owned(),
         stock_rc: stock.rc,
         ours_rc: ours.rc,
-        stock: summary(of_stock).unwrap_or(Times { median: 0, p99: 0 }),
-        ours: summary(of_ours).unwrap_or(Times { median: 0, p99: 0 }),
-        floor: summary(of_floor),
+        stock: of_stock.times().unwrap_or(Times { median: 0, p99: 0 }),
+        ours: of_ours.times().unwrap_or(Times { median: 0, p99: 0 }),
+        floor: of_floor.times(),
     })
 }
 
@@ -209,7 +286,7 @@ fn line(row: &Row) -> String {
     let cell = |times: Times| format!("{:.1} ({:.1})", times.median as f64 / 1e3, times.p99 as f64 / 1e3);
     let answer = |rc: i32| if rc == 0 { "placed".to_owned() } else { format!("refused {rc}") };
     format!(
-        "{:<12}{:<20}{:>20}{:>20}{:>20}{:>8.1}x{:>9}  stock {}, ours {}",
+        "{:<12}{:<22}{:>20}{:>20}{:>20}{:>8.1}x{:>9}  stock {}, ours {}",
         row.fill,
         row.job,
         cell(row.stock),

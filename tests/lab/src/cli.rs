@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand, ValueEnum as _};
 use tests::stage::Artifact;
-use tests::tree::Tree;
+use tests::tree::{Recipe, Tree};
 
 use crate::bench;
 use crate::check;
@@ -14,6 +14,7 @@ use crate::diff::{self, Pair, Plan};
 use crate::host::Parts;
 use crate::random::Variety;
 use crate::scene_file;
+use crate::soak;
 
 /// `lab ...`
 #[derive(Debug, Subcommand)]
@@ -24,6 +25,24 @@ pub enum LabCommand {
     Case {
         /// The situation, as `lab diff` writes it.
         file: PathBuf,
+    },
+    /// Ask one process with each plugin very often, and look whether its memory grows.
+    Soak {
+        /// Seed of the situations.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many evaluations.
+        #[arg(long, default_value_t = 100_000)]
+        evaluations: u32,
+    },
+    /// Ask a process with ours under valgrind's memcheck.
+    Memcheck {
+        /// Seed of the situations.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many evaluations.
+        #[arg(long, default_value_t = 1000)]
+        evaluations: u32,
     },
 }
 
@@ -81,6 +100,26 @@ impl LabCommand {
                 Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
             Self::Case { file } => case(&parts, file),
+            Self::Soak { seed, evaluations } => {
+                let soak = soak::run(&parts, *seed, *evaluations)?;
+                print!("{soak}");
+                Ok(if soak.is_flat() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            Self::Memcheck { seed, evaluations } => {
+                let parts = Parts { tree: Tree::made(&Recipe::for_memcheck()?)?, ..parts };
+                let log = target.join("lab/memcheck.log");
+                let found = soak::memcheck(&parts, *seed, *evaluations, &log)?;
+                for error in &found.ours {
+                    println!("{error}\n");
+                }
+                println!(
+                    "{evaluations} evaluations under memcheck: {} errors in or below our plugin, {} elsewhere; log: {}",
+                    found.ours.len(),
+                    found.others,
+                    log.display()
+                );
+                Ok(if found.ours.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
         }
     }
 }

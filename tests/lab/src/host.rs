@@ -17,6 +17,21 @@ use crate::scene::{Change, Cluster};
 /// Bounds one reply: a batch of timed evaluations on the largest cluster.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// Puts a folder on the `/mnt` of a root tree and runs a command in there. Arguments: folder, tree, command. The mounts are
+/// those of this process alone.
+const INTO_THE_TREE: &str = "mount --bind \"$1\" \"$2/mnt\" && mount --rbind /proc \"$2/proc\" && \
+                             root=$2 && shift 2 && exec chroot \"$root\" \"$@\"";
+const VALGRIND: [&str; 7] = [
+    "--tool=memcheck",
+    "--leak-check=full",
+    "--show-leak-kinds=definite",
+    "--errors-for-leak-kinds=definite",
+    "--num-callers=40",
+    // Whose code it is shows by the folders of its sources, also when the plugin has been unloaded.
+    "--fullpath-after=",
+    "--keep-debuginfo=yes",
+];
+
 /// What host programs are made of.
 #[derive(Debug, Clone)]
 pub struct Parts {
@@ -87,7 +102,8 @@ impl Host {
 
         // The tree's own loader and libraries: its C library is newer than that of many a development machine.
         let libraries = inside(parts.tree.library_dir());
-        let mut child = Command::new(loader(parts.tree.root())?)
+        let mut command = Command::new(loader(parts.tree.root())?);
+        command
             .arg("--library-path")
             .arg(format!("{}:{}", libraries.display(), stock.display()))
             // Before the C library, as in Slurm's own programs: both have a function error().
@@ -99,11 +115,54 @@ impl Host {
             .arg(cluster.gpus.to_string())
             .env("SLURM_CONF", &configuration)
             .envs(environment.iter().copied())
+            .stderr(log);
+        Self::spawn(command, directory, loads)
+    }
+
+    /// Starts a host under valgrind's memcheck, which the tree of `parts` must hold: valgrind must know the C library, so
+    /// the host runs inside of the tree, with the lab's folder on the tree's `/mnt` for this process alone.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_under_memcheck(parts: &Parts, loads: Loads, cluster: &Cluster) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("slurm-nvlink-lab-").tempdir()?;
+        let stock = parts.tree.plugin_dir().display().to_string();
+        let mut plugin_dir = stock.clone();
+        if loads == Loads::Ours {
+            fs::create_dir(directory.path().join("plugin"))?;
+            fs::copy(&parts.plugin, directory.path().join("plugin/topology_block.so"))
+                .with_context(|| format!("cannot copy {}", parts.plugin.display()))?;
+            plugin_dir = format!("/mnt/plugin:{stock}");
+        }
+        fs::copy(&parts.program, directory.path().join("lab-host"))
+            .with_context(|| format!("cannot copy {}", parts.program.display()))?;
+        fs::write(directory.path().join("slurm.conf"), slurm_conf(&plugin_dir, cluster))?;
+        fs::write(directory.path().join("topology.yaml"), cluster.topology_yaml())?;
+        let log = fs::File::create(directory.path().join("log"))?;
+        let root = parts.tree.root();
+        let loader = loader(root)?;
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--", "sh", "-c", INTO_THE_TREE, "sh"])
+            .args([directory.path(), root])
+            .arg("valgrind")
+            .args(VALGRIND)
+            .arg(Path::new("/").join(loader.strip_prefix(root)?))
+            .arg("--library-path")
+            .arg(format!("{}:{stock}", parts.tree.library_dir().display()))
+            .args(["--preload", &format!("{stock}/libslurmfull.so"), "/mnt/lab-host", &stock])
+            .args(["/mnt/slurm.conf", "2", &cluster.gpus.to_string()])
+            .env("SLURM_CONF", "/mnt/slurm.conf")
+            .stderr(log);
+        Self::spawn(command, directory, loads)
+    }
+
+    fn spawn(mut command: Command, directory: TempDir, loads: Loads) -> anyhow::Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(log)
             .spawn()
-            .with_context(|| format!("cannot start {}", parts.program.display()))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let output = child.stdout.take().context("the host has no output")?;
         let (sender, replies) = mpsc::channel();
         std::thread::spawn(move || {
@@ -214,6 +273,21 @@ impl Host {
             Reply::Times(times) => Ok(times),
             other => bail!("the host said {other:?} instead of times"),
         }
+    }
+
+    /// Lets the host end by itself, and gives all that was logged.
+    ///
+    /// # Errors
+    /// It does not end in time.
+    pub fn end(mut self, limit: Duration) -> anyhow::Result<String> {
+        drop(self.requests.take());
+        // Nothing more comes: the pipe's end is the process's.
+        match self.replies.recv_timeout(limit) {
+            Err(mpsc::RecvTimeoutError::Disconnected) => {}
+            other => bail!("the host did not end, it said {other:?}"),
+        }
+        self.child.wait().context("cannot wait for the host")?;
+        Ok(self.log())
     }
 
     /// What Slurm has logged so far.

@@ -29,3 +29,4 @@ pub mod report;
 pub mod rules;
 pub mod scene;
 pub mod scene_file;
+pub mod soak;
