@@ -233,8 +233,13 @@ fn sees_a_dead_member(cluster: &Cluster, job: &Running) -> anyhow::Result<()> {
         let (status, ready) = view.ready();
         Ok(if status != "UP" && ready == healthy { Ok(()) } else { Err(format!("{view:?}")) })
     })?;
-    let status = cluster.tray(SICK, &["imex-prolog", "status"])?;
-    ensure!(status.contains("is gone"), "{status}");
+    wait_for("the tray tells since when its daemon is gone", SOON, || {
+        let status = cluster.tray(SICK, &["imex-prolog", "status"])?;
+        Ok(if status.contains("is gone since") { Ok(()) } else { Err(status) })
+    })?;
+    let lines = log_lines(cluster, SICK, job.id)?;
+    let told = |line: &String| line.contains("WARN") && line.contains("has ended under its running job");
+    ensure!(lines.iter().any(told), "{lines:?}");
     Ok(())
 }
 
