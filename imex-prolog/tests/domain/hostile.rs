@@ -9,13 +9,14 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
-pub(crate) const CASES: [(&str, Case); 6] = [
+pub(crate) const CASES: [(&str, Case); 7] = [
     ("names_with_shell_characters_are_refused", names),
     ("a_host_list_of_a_million_nodes_is_read_or_refused_quickly", endless),
     ("planted_links_are_not_followed", links),
     ("state_that_others_may_write_is_refused", open_state),
     ("a_full_disk_is_a_fault_that_leaves_nothing_half_done", full_disk),
     ("without_permission_each_run_says_so", no_permission),
+    ("a_clock_that_jumps_changes_nothing", jumping_clock),
 ];
 
 fn names() -> Result<()> {
@@ -180,4 +181,42 @@ fn no_permission() -> Result<()> {
     run("epilog")?.expect(1, "Permission denied")?;
     ensure!(!site.paths.run_dir.exists() && site.channel().is_none());
     Ok(())
+}
+
+/// Takes the place of the C library's clock: each look at the time of day is a year away from the one before, forth and back; the
+/// other clocks are the kernel's.
+const JUMPING: &str = r#"
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+static int looks;
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    int result = (int)syscall(SYS_clock_gettime, clock, time);
+    if (result == 0 && clock == CLOCK_REALTIME)
+        time->tv_sec += (__sync_fetch_and_add(&looks, 1) % 2 ? 1 : -1) * 31536000L;
+    return result;
+}
+"#;
+
+fn jumping_clock() -> Result<()> {
+    let site = Site::alone(QUICK)?;
+    let (source, library) = (site.root().join("clock.c"), site.root().join("clock.so"));
+    std::fs::write(&source, JUMPING)?;
+    let built = std::process::Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .status()?;
+    ensure!(built.success(), "the jumping clock was not built");
+    let begin = Instant::now();
+    let run =
+        |hook: &str| -> Result<Ran> { Ran::of(site.command(hook, 1)?.env("LD_PRELOAD", &library).spawn()?) };
+    let prolog = run("prolog")?;
+    prolog.expect(0, "outcome=\"ready\"")?;
+    let years: std::collections::BTreeSet<&str> =
+        prolog.text.lines().filter_map(|line| line.get(..4)).collect();
+    ensure!(years.len() > 1, "the clock did not jump: {}", prolog.text);
+    run("epilog")?.expect(0, "outcome=\"removed\"")?;
+    ensure!(begin.elapsed() < Duration::from_secs(30), "took {:?}", begin.elapsed());
+    site.ensure_clean(1)
 }

@@ -111,6 +111,8 @@ impl Options {
             let mut plan = random::plan(seed, number, steps);
             if number % WIDE_EVERY == WIDE_EVERY - 1 {
                 plan.trays = nodes.len() - 1 - number as usize % (nodes.len() / 2);
+                // A second job would lie across racks and fit into one, which the topology refuses.
+                plan.crowded = false;
                 wide.push(plan);
             } else {
                 small.push(plan);

@@ -97,7 +97,10 @@ impl Plan {
         // Of several events each may keep the others from being noticed, and a job that is over asks for nobody's health.
         let alone = self.events.len() == 1;
         for Event { phase, tray, deed } in &self.events {
-            match deed.drains(*phase) {
+            // In a second run of the job the fault is there from the beginning.
+            let again = self.events.iter().any(|event| event.deed.may_start_again());
+            let phase = if again && !alone { Phase::Before } else { *phase };
+            match deed.drains(phase) {
                 Drains::Always if alone => {
                     allowed.must_drain.insert(*tray);
                 }
@@ -133,6 +136,11 @@ impl Deed {
             Self::Reboot | Self::RestartSlurmd => Drains::Maybe,
             Self::Late(_) | Self::Cancel | Self::Requeue => Drains::Never,
         }
+    }
+
+    /// Whether Slurm may take the job back for it and start it once more.
+    fn may_start_again(&self) -> bool {
+        self.is_outage() || matches!(self, Self::Requeue | Self::Reboot | Self::RestartSlurmd)
     }
 
     /// Whether it cuts the tray off from Slurm for a while.
@@ -226,6 +234,15 @@ mod tests {
         let allowed = plan.allowed();
         assert!(allowed.must_drain.is_empty());
         assert_eq!(allowed.may_drain, BTreeSet::from([0, 1]));
+    }
+
+    #[test]
+    fn a_fault_that_a_second_run_meets_may_drain_its_tray() {
+        let event = |deed| Event { phase: Phase::Running, tray: 1, deed };
+        let fault = event(Deed::Fault(Fault::new(FaultKind::NvmlMissing)));
+        let plan = Plan { trays: 3, events: vec![event(Deed::Requeue), fault], crowded: false };
+        assert_eq!(plan.allowed().may_drain, BTreeSet::from([1]));
+        assert!(plan.allowed().must_drain.is_empty());
     }
 
     #[test]
