@@ -331,6 +331,12 @@ impl Desk {
     }
 }
 
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.put_away();
+    }
+}
+
 /// The scheduling weight as slurmctld makes it: nodes with more GPUs near their free cores are lighter.
 fn sched_weight(weight: u32, near_gpus: u16) -> u64 {
     u64::from(weight) << 8 | (0xff - u64::from(near_gpus))
