@@ -20,6 +20,9 @@ use crate::workspace::Workspace;
 /// Packages that make artifacts.
 const PACKAGES: &[&str] = &["slurm-plugin", "planted", "imex-prolog", "topology-gen", "sim", "nvml-sim"];
 
+/// Those of them that users get.
+pub(crate) const PRODUCTS: &[&str] = &["slurm-plugin", "imex-prolog", "topology-gen"];
+
 /// Name in cargo's output folder -> name in the stage.
 const ARTIFACTS: &[(&str, &str)] = &[
     ("libtopology_block.so", "topology_block.so"),
@@ -53,6 +56,11 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     let stage = workspace.stage();
     put(&workspace.target().join("release"), &stage)?;
     Ok(stage)
+}
+
+/// The name in cargo's output folder of what is called `staged` elsewhere.
+pub(crate) fn built_name(staged: &str) -> &str {
+    ARTIFACTS.iter().find(|(_, name)| *name == staged).map_or(staged, |(file, _)| file)
 }
 
 /// Puts what cargo has built into the folder `built` into the stage.

@@ -11,7 +11,7 @@ use tests::cli::ClusterCommand;
 use tests::soak;
 
 use crate::workspace::Workspace;
-use crate::{artifacts, bench, cross, demo, fuzz, install, memcheck, setup, test};
+use crate::{artifacts, bench, cross, demo, dist, fuzz, install, memcheck, setup, test};
 
 /// Set up, build, test and demonstrate slurm-nvlink.
 #[derive(Parser)]
@@ -51,6 +51,8 @@ enum Command {
         #[arg(long, default_value = "/usr/sbin")]
         programs: PathBuf,
     },
+    /// Make .deb and .rpm packages, for this machine's architecture and for arm64, in target/dist.
+    Dist(dist::Options),
     /// Fuzz the parsers; needs cargo-fuzz and a C++ compiler.
     Fuzz(fuzz::Options),
     /// A real slurmctld with the plugin under valgrind's memcheck, through jobs, moved nodes and reconfigures.
@@ -114,6 +116,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             setup::ensure()?;
             install::plugin(&artifacts::build(&workspace)?, &folder, &programs)?;
         }
+        Command::Dist(options) => dist::run(&workspace, &options)?,
         Command::Fuzz(options) => return fuzz::run(&workspace, &options),
         Command::Memcheck(options) => return memcheck::run(&workspace, &options),
         Command::Arm { filter } => {

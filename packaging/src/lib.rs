@@ -20,6 +20,7 @@ mod cli;
 mod console;
 mod cross;
 mod demo;
+mod dist;
 mod fuzz;
 mod install;
 mod libtest;

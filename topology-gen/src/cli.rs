@@ -71,6 +71,11 @@ enum Command {
     Show(show::Args),
 }
 
+/// The whole command line as clap knows it: for man pages and completions.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Where data and words go.
 struct Output<'a> {
     data: &'a mut dyn Write,

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::artifacts;
 use crate::cargo_test::{self, LIMIT};
 use crate::child;
 use crate::console::Progress;
@@ -89,6 +90,29 @@ pub(crate) fn test(workspace: &Workspace, filter: Option<&str>, log: &Path) -> R
         outcome.add(mixed::check(&room, &tree, &built, &target.join("stage"), log)?);
     }
     Ok(outcome)
+}
+
+/// Builds the products in release form and returns cargo's output folder.
+///
+/// # Errors
+/// As [`test`], and when the build fails.
+pub(crate) fn release(workspace: &Workspace) -> Result<PathBuf> {
+    let tree = tree::ensure()?;
+    let log = workspace.fresh_log("arm-release")?;
+    fetch(workspace, &log)?;
+    let target = workspace.target().join("arm");
+    fs::create_dir_all(&target).with_context(|| format!("create {}", target.display()))?;
+    let cargo_home = cargo_home()?;
+    let room =
+        Room::open(&tree, &Inside { source: workspace.root(), cargo_home: &cargo_home, target: &target })?;
+    let mut cargo = room.command("cargo");
+    cargo.args(["build", "--release", "--offline", "--locked", "--target", TRIPLE]);
+    cargo.args(artifacts::PRODUCTS.iter().flat_map(|package| ["--package", package]));
+    let status = child::run(&mut cargo, &log, LIMIT, &mut Progress::new())?;
+    if !status.success() {
+        bail!("the build for aarch64 failed:\n{}", fs::read_to_string(&log).unwrap_or_default());
+    }
+    Ok(target.join(TRIPLE).join("release"))
 }
 
 /// Arguments of the test programs: the filter, and what cannot run here.

@@ -36,6 +36,8 @@ const ENVIRONMENT: &[&str] = &[
     "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc",
     "CARGO_TERM_COLOR=never",
     "CARGO_PROFILE_DEV_DEBUG=0",
+    // Release builds made here are only packed, never debugged.
+    "CARGO_PROFILE_RELEASE_STRIP=debuginfo",
     "SLURM_NVLINK_INCLUDE=/mnt/include",
     "BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu=-isystem /usr/aarch64-linux-gnu/include",
 ];

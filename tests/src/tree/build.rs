@@ -104,7 +104,10 @@ fn mirrors_of_this_machine() -> anyhow::Result<Vec<String>> {
 }
 
 /// Installs `package` with apt when `program` is missing, and says so.
-pub(crate) fn need_program(program: &str, package: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// It is missing and cannot be installed.
+pub fn need_program(program: &str, package: &str) -> anyhow::Result<()> {
     let found =
         |path: std::ffi::OsString| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
     if std::env::var_os("PATH").is_some_and(found) {

@@ -6,6 +6,7 @@
 mod build;
 mod recipe;
 
+pub use build::need_program;
 pub use recipe::Recipe;
 
 use crate::paths;

@@ -1,0 +1,46 @@
+#![forbid(unsafe_code)]
+//! Man pages and completions: those that topology-gen describes itself, and those in `packaging/man`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::child;
+use crate::console::Progress;
+use crate::workspace::Workspace;
+
+const LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// Writes all pages, compressed, and all completions into `folder`.
+///
+/// # Errors
+/// When the program that describes itself cannot be built, or a page cannot be written.
+pub(super) fn write(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let mut cargo = workspace.cargo();
+    cargo.args(["run", "--locked", "--package", "pages", "--"]).arg(folder);
+    let log = workspace.fresh_log("pages")?;
+    let status = child::run(&mut cargo, &log, LIMIT, &mut Progress::new())?;
+    if !status.success() {
+        bail!("`{}` failed:\n{}", child::show(&cargo), fs::read_to_string(&log).unwrap_or_default());
+    }
+    let own = workspace.root().join("packaging/man");
+    for entry in fs::read_dir(&own).with_context(|| format!("read {}", own.display()))? {
+        let entry = entry?;
+        fs::copy(entry.path(), folder.join(entry.file_name())).context("copy a man page")?;
+    }
+    for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let path = entry?.path();
+        // A page's name ends with the number of its section.
+        if path.extension().is_some_and(|end| end.to_string_lossy().parse::<u8>().is_ok()) {
+            // Without name and time in it, equal pages give equal files.
+            let status =
+                Command::new("gzip").args(["-9", "--no-name"]).arg(&path).status().context("run gzip")?;
+            ensure!(status.success(), "gzip {}: {status}", path.display());
+        }
+    }
+    Ok(folder.to_owned())
+}

@@ -1,0 +1,113 @@
+#![forbid(unsafe_code)]
+//! RPM packages, by `rpmbuild`. Names of packages are those of SchedMD's own: all of Slurm's plugins are in `slurm`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::deb::wrapped;
+use super::package::{From, Needs, Package};
+use super::tree::{Release, Tree};
+
+/// Makes the package and returns its file.
+///
+/// # Errors
+/// When the spec cannot be written or `rpmbuild` fails.
+pub(super) fn build(package: &Package, tree: &Tree, release: &Release, folder: &Path) -> Result<PathBuf> {
+    let work = tree.root.with_extension("rpm");
+    fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
+    let spec = work.join("package.spec");
+    fs::write(&spec, spec_file(package, release, &tree.root))
+        .with_context(|| format!("write {}", spec.display()))?;
+    let architecture = architecture(package, release);
+    let mut rpmbuild = Command::new("rpmbuild");
+    rpmbuild.args(["-bb", "--quiet", "--target", architecture]);
+    for define in [
+        format!("_topdir {}", work.display()),
+        format!("_rpmdir {}", folder.display()),
+        "_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm".to_owned(),
+        "_build_id_links none".to_owned(),
+        "use_source_date_epoch_as_buildtime 1".to_owned(),
+        "clamp_mtime_to_source_date_epoch 1".to_owned(),
+    ] {
+        rpmbuild.args(["--define", &define]);
+    }
+    rpmbuild.env("SOURCE_DATE_EPOCH", release.epoch.to_string()).arg(&spec);
+    let output = rpmbuild.output().context("run rpmbuild (Debian's package rpm)")?;
+    if !output.status.success() {
+        bail!("rpmbuild for {}: {}", package.name, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
+    Ok(folder.join(format!("{}-{}-1.{architecture}.rpm", package.name, release.upstream_of(package))))
+}
+
+fn architecture<'a>(package: &Package, release: &'a Release) -> &'a str {
+    if package.architecture_independent { "noarch" } else { release.architecture.rpm() }
+}
+
+fn spec_file(package: &Package, release: &Release, root: &Path) -> String {
+    let mut text = format!(
+        "%global debug_package %{{nil}}\n%global __os_install_post %{{nil}}\nName: {}\nVersion: {}\nRelease: 1\n\
+         Summary: {}\nLicense: GPL-2.0-or-later\n",
+        package.name,
+        release.upstream_of(package),
+        package.summary
+    );
+    // What the programs link, rpmbuild finds itself.
+    for need in package.needs {
+        match need {
+            Needs::Ours(name) => text.push_str(&format!("Requires: {name}\n")),
+            Needs::Slurm => {
+                let (this, next) = release.slurm_bounds();
+                text.push_str(&format!("Requires: slurm >= {this}\nRequires: slurm < {next}\n"));
+            }
+            Needs::Libraries => {}
+        }
+    }
+    let _ = write!(
+        text,
+        "\n%description\n{}\n\n%install\ncp -a {}/. %{{buildroot}}\n\n%files\n",
+        wrapped(package.description, 76).join("\n"),
+        root.display()
+    );
+    for item in package.items {
+        let kind = match item.from {
+            From::Folder => "%dir ",
+            _ if item.to.starts_with("/etc/") => "%config(noreplace) ",
+            _ => "",
+        };
+        let _ = writeln!(text, "%attr(0{:o}, root, root) {kind}{}", item.mode, item.to);
+    }
+    if !package.after_install.is_empty() {
+        let _ = write!(text, "\n%post\n{}exit 0\n", package.after_install);
+    }
+    if !package.after_remove.is_empty() {
+        // After an upgrade this is run too, with 1.
+        let _ = write!(text, "\n%postun\nif [ $1 -eq 0 ]; then\n{}fi\nexit 0\n", package.after_remove);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::package::PACKAGES;
+    use super::*;
+
+    #[test]
+    fn the_plugin_is_bound_to_its_slurm() {
+        let package = PACKAGES.iter().find(|package| package.name == "slurm-nvlink-plugin").unwrap();
+        let text = spec_file(package, &Release::example(), Path::new("/x"));
+        for line in [
+            "Version: 0.1.0+slurm26.05.5",
+            "Requires: slurm-nvlink-plugin-dir",
+            "Requires: slurm >= 26.05.5",
+            "Requires: slurm < 26.05.6",
+            "%attr(0755, root, root) /usr/lib/slurm-nvlink/topology_block.so",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
+        }
+    }
+}
