@@ -20,48 +20,49 @@ pub(super) fn candidates(
     }
     let blocks = rules.levels.base_blocks(request.trays);
     for size in rules.levels.for_blocks(blocks) {
-        let fewest =
-            groups(partitions, size).filter_map(|group| fewest(&partitions[group], request.trays)).min();
-        if let Some(count) = fewest {
-            return in_groups(partitions, request, rules, size, count);
+        if groups(partitions, size).any(|group| fewest(&partitions[group], request.trays).is_some()) {
+            return in_groups(partitions, request, rules, size);
         }
     }
     // The healthy trays never hold it.
-    in_groups(partitions, request, rules, usize::MAX, partitions.len())
+    in_groups(partitions, request, rules, usize::MAX)
 }
 
-/// The ways in groups of one size, over `count` partitions: first groups that allow even shares where these are wanted,
-/// then those of the lowest weight, then those with fewest free trays.
+/// The ways in groups of one size, in each over the fewest partitions that its healthy trays allow: groups that need fewest
+/// first, then those that allow even shares where these are wanted, then those of the lowest weight, then those with
+/// fewest free trays.
 fn in_groups(
     partitions: &[Partition],
     request: &Request,
     rules: &Rules,
     size: usize,
-    count: usize,
 ) -> Result<Vec<Candidate>, Refusal> {
     let mut found = Vec::new();
-    let (mut best_free, mut apart) = (0, true);
-    let allowed = u32::try_from(count).unwrap_or(u32::MAX);
+    let (mut closest, mut apart) = (None, true);
     for group in groups(partitions, size) {
         let members = &partitions[group.clone()];
         if members.iter().map(|p| p.required).sum::<u32>() != request.required {
             continue;
         }
         apart = false;
+        let possible = fewest(members, request.trays);
+        let count = possible.unwrap_or(members.len());
+        let allowed = u32::try_from(count).unwrap_or(u32::MAX);
         let holders = members.iter().filter(|p| p.required > 0).count();
         if holders > count {
             let partitions = u32::try_from(holders).unwrap_or(u32::MAX);
             return Err(Refusal::RequiredTraysScattered { required: request.required, partitions, allowed });
         }
         let chosen = choose(partitions, group.clone(), request.trays, count);
-        let free = chosen.iter().map(|&i| partitions[i].free).sum();
-        best_free = best_free.max(free);
+        let free: u32 = chosen.iter().map(|&i| partitions[i].free).sum();
+        // What is said of a job that waits: of the groups that can hold it the one that comes closest.
+        closest = closest.max(Some((possible.is_some(), free, Reverse(allowed))));
         if free >= request.trays {
             let share = even_share(request.trays, count);
             let uneven = rules.split == Split::Even && chosen.iter().any(|&i| partitions[i].free < share);
             let weight = members.iter().map(|p| p.weight).min();
             let free: u32 = members.iter().map(|p| p.free).sum();
-            found.push(((uneven, weight, free, group.start), group, chosen));
+            found.push(((count, uneven, weight, free, group.start), group, chosen));
         }
     }
     if !found.is_empty() {
@@ -77,7 +78,8 @@ fn in_groups(
         Err(Refusal::RequiredTraysApart { required: request.required })
     } else {
         let within = u32::try_from(size).ok().filter(|_| size < partitions.len());
-        Err(Refusal::TooFewFreeToSpan { wanted: request.trays, partitions: allowed, within, best_free })
+        let (_, best_free, Reverse(partitions)) = closest.unwrap_or((false, 0, Reverse(0)));
+        Err(Refusal::TooFewFreeToSpan { wanted: request.trays, partitions, within, best_free })
     }
 }
 

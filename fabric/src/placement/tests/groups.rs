@@ -49,14 +49,21 @@ fn sizes(blocks: u32, levels: &[usize]) -> Vec<usize> {
     sizes
 }
 
-/// Group size and number of partitions for a spanning job: the smallest group that its healthy trays let hold it, and the
-/// fewest partitions in any such.
-fn span_by_trying_all(partitions: &[Partition], trays: u32, levels: &[usize]) -> Option<(usize, usize)> {
+/// Groups that can hold a job, each with the fewest partitions that it needs.
+type Able = Vec<(Range<usize>, usize)>;
+
+/// For a spanning job the size of the smallest groups of which one can hold it with its healthy trays, and those that can,
+/// each with the fewest partitions that it needs.
+fn span_by_trying_all(partitions: &[Partition], trays: u32, levels: &[usize]) -> Option<(usize, Able)> {
     sizes(trays.div_ceil(2), levels).into_iter().find_map(|size| {
-        let holding = groups(partitions, size)
-            .flat_map(subsets)
-            .filter(|subset| subset.iter().map(|&i| partitions[i].healthy).sum::<u32>() >= trays);
-        holding.map(|subset| subset.len()).min().map(|fewest| (size, fewest))
+        let needed = |group: Range<usize>| {
+            let holds =
+                |subset: &Vec<usize>| subset.iter().map(|&i| partitions[i].healthy).sum::<u32>() >= trays;
+            let fewest = subsets(group.clone()).filter(holds).map(|subset| subset.len()).min();
+            fewest.map(|fewest| (group, fewest))
+        };
+        let able: Able = groups(partitions, size).filter_map(needed).collect();
+        (!able.is_empty()).then_some((size, able))
     })
 }
 
@@ -76,12 +83,12 @@ fn spanning_jobs_lie_where_trying_all_says() {
                 let request = Request { required: required(partitions), ..job(trays) };
                 let says = || format!("{partitions:?} {trays} trays, levels {levels:?}, {split:?}");
                 let bound = span_by_trying_all(partitions, trays, levels);
-                let possible = bound.is_some_and(|(size, fewest)| {
-                    groups(partitions, size).flat_map(subsets).any(|subset| {
+                let possible = bound.iter().flat_map(|(_, able)| able).any(|(group, fewest)| {
+                    subsets(group.clone()).any(|subset| {
                         let sum = |count: fn(&Partition) -> u32| -> u32 {
                             subset.iter().map(|&i| count(&partitions[i])).sum()
                         };
-                        subset.len() <= fewest
+                        subset.len() <= *fewest
                             && sum(|p| p.free) >= trays
                             && sum(|p| p.required) == request.required
                     })
@@ -89,7 +96,10 @@ fn spanning_jobs_lie_where_trying_all_says() {
                 let found = super::super::candidates(partitions, &request, &rules(levels, split));
                 assert_eq!(found.is_ok(), possible, "{}: {found:?}", says());
                 for way in found.into_iter().flatten() {
-                    let (size, fewest) = bound.unwrap();
+                    let (size, able) = bound.as_ref().unwrap();
+                    let first = way.shares[0].partition;
+                    let group = able.iter().find(|(group, _)| group.contains(&first));
+                    let fewest = group.map_or(0, |&(_, fewest)| fewest);
                     assert_eq!(way.shares.iter().map(|s| s.trays).sum::<u32>(), trays, "{}: {way:?}", says());
                     assert!(way.shares.len() <= fewest, "{}: {way:?}", says());
                     assert!(way.shares.iter().all(|s| s.partition / size == way.shares[0].partition / size));
