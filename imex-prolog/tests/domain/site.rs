@@ -154,7 +154,7 @@ pub(crate) struct Ran {
 }
 
 /// Most tests with a network of their own.
-const NETWORKS_MAX: u8 = 32;
+const NETWORKS_MAX: u8 = 96;
 /// Gives each test its own part of 10.77.0.0/16.
 static NETWORKS: AtomicU8 = AtomicU8::new(1);
 
@@ -177,6 +177,7 @@ impl Site {
     }
 
     fn new(node: &'static str, nodes: &str, network: u8, settings: &str) -> Result<Self> {
+        ensure!(network <= NETWORKS_MAX, "more tests than networks: raise NETWORKS_MAX");
         let temp = tempfile::tempdir()?;
         let root = temp.path();
         let paths = Paths::below(root);
