@@ -34,6 +34,8 @@ pub(crate) enum Command {
 pub(crate) fn run(workspace: &Workspace, command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Lab(command) => {
+            setup::ensure()?;
+            artifacts::build(workspace)?;
             let program = lab::cli::build(workspace.cargo(), workspace.target())?;
             command.run(&program, workspace.target())
         }

@@ -97,6 +97,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(options) => return demo::run(&workspace, &options),
         Command::Cluster(command) => return command.run(),
         Command::Lab(command) => {
+            // The lab loads what is staged: it must be what is in the sources.
+            setup::ensure()?;
+            artifacts::build(&workspace)?;
             let program = lab::cli::build(workspace.cargo(), workspace.target())?;
             return command.run(&program, workspace.target());
         }

@@ -71,9 +71,13 @@ pub(crate) fn evaluate(eval: &mut Eval<'_>, model: &Model, records: &Records) ->
     match choice {
         Ok(candidates) if candidates.in_one_partition() => question.try_partitions(eval, candidates),
         Ok(candidates) => question.try_several(eval, candidates),
+        Err(_) if question.is_larger_by_cpus(eval) => Outcome::Delegated(LARGER_BY_CPUS),
         Err(refusal) => question.refuse(eval, Reason::Partitions(refusal), None),
     }
 }
+
+/// Trays are uneven: how many the job needs, and so how many partitions, depends on which.
+const LARGER_BY_CPUS: &str = "no NVLink partition has the job's CPUs, also when all of its trays are free";
 
 /// The job as the choice sees it, with as many trays as its CPUs need, or why it is left to stock.
 fn request(eval: &Eval<'_>, job: &Job<'_>) -> Result<Request, &'static str> {
@@ -137,6 +141,14 @@ impl<'q> Question<'q> {
         }
     }
 
+    /// Whether the job fits a partition by its number of trays, and none by its CPUs.
+    fn is_larger_by_cpus(&self, eval: &Eval<'_>) -> bool {
+        let by_trays = self.request.segment.is_none() && self.request.trays <= self.model.largest();
+        by_trays
+            && self.job.min_cpus > self.request.trays
+            && !self.survey(eval, eval.usable()).some_partition_may_have_cpus()
+    }
+
     /// Tries one partition after the other. The code of the first failure is the one that the user sees.
     fn try_partitions(&self, eval: &mut Eval<'_>, candidates: Candidates) -> Outcome {
         let mut first_failure = None;
@@ -173,6 +185,9 @@ impl<'q> Question<'q> {
         }
         if first_failure.is_some() && eval.gres_per_job() {
             return Outcome::Delegated("the chosen nodes lack cores or GRES");
+        }
+        if self.is_larger_by_cpus(eval) {
+            return Outcome::Delegated(LARGER_BY_CPUS);
         }
         // Cores or GRES are short in every partition: waiting is right, spanning would not be.
         self.refuse(eval, Reason::ShortEverywhere, first_failure)

@@ -131,6 +131,24 @@ impl Survey<'_> {
         }
     }
 
+    /// Whether some partition would have the job's CPUs on as many nodes as the job may have, if all of its nodes were
+    /// free. What a node has on which something runs, or that is drained, cannot be seen: it counts as the best of the
+    /// usable ones.
+    pub(super) fn some_partition_may_have_cpus(&self) -> bool {
+        let needed = u64::from(self.job.min_cpus);
+        let most = self.eval.most() as usize;
+        let best = bits::ones(self.usable).map(|node| self.cpus(node)).max().unwrap_or(u64::MAX);
+        let idle = self.idle();
+        let idle = idle.as_deref().unwrap_or(self.usable);
+        let whole = |node| bits::contains(idle, node);
+        self.model.blocks.iter().any(|block| {
+            let mut cpus: Vec<u64> =
+                block.nodes().map(|node| if whole(node) { self.cpus(node) } else { best }).collect();
+            cpus.sort_unstable_by_key(|&cpus| Reverse(cpus));
+            cpus.iter().take(most).sum::<u64>() >= needed
+        })
+    }
+
     /// All free nodes of one partition: Slurm's evaluator picks among them.
     pub(super) fn all_of(&self, partition: usize, nodes: &mut NodeSet) {
         nodes.clear();

@@ -75,6 +75,11 @@ pub fn compare(scene: &Scene, stock: &Answer, ours: &Answer) -> Verdict {
         (false, true) => (Class::OursOnly, format!("stock refuses with {}", stock.rc)),
         (true, false) => match of_stock.iter().min_by_key(|breach| !breach.rule.is_border()) {
             Some(breach) => (Class::StockOnly, format!("stock: {}", breach.rule.broken())),
+            // With more trays than a partition has, where fewer and better ones would do.
+            None if shares(scene, stock).len() > 1 && scene.may_fit_a_partition() => (
+                Class::StockOnly,
+                "stock: over several partitions while one may have the job's CPUs when it is free".to_owned(),
+            ),
             None => {
                 violations
                     .push(format!("ours refuses with {}; stock places the job within the rules", ours.rc));
@@ -101,6 +106,7 @@ pub fn left_to_stock(scene: &Scene) -> bool {
     let in_segments = segment > 0 && segment < scene.wanted();
     let larger = scene.wanted().max(asked.required.len() as u32) > scene.cluster.largest();
     // CPUs or GPUs decide how many trays: stock divides them over the segments, and takes what weights say first.
+    let larger = larger || !scene.may_fit_a_partition();
     let by_cpus = asked.min_cpus > scene.wanted() && (in_segments || larger);
     let by_gpus = asked.gpus.is_some_and(|gpus| !matches!(gpus, Gpus::PerNode(_)));
     let racks = scene.cluster.rack_of_nodes();
@@ -136,6 +142,20 @@ mod tests {
     #[test]
     fn a_job_that_stock_places_well_may_not_be_refused() {
         let verdict = compare(&scene(&[2, 2], 2), &placed(&[0, 1]), &REFUSED);
+        assert_eq!(verdict.violations, ["ours refuses with 7203; stock places the job within the rules"]);
+    }
+
+    #[test]
+    fn a_job_whose_cpus_a_partition_may_have_later_may_be_refused_by_ours() {
+        let mut scene = scene(&[2, 2], 2);
+        scene.job.asked.max_nodes = 4;
+        scene.job.asked.min_cpus = 8;
+        scene.trays[0].busy = true;
+        scene.trays[2].cpus = 2;
+        let verdict = compare(&scene, &placed(&[1, 2, 3]), &REFUSED);
+        assert_eq!(verdict.violations, [""; 0]);
+        scene.job.asked.min_cpus = 9;
+        let verdict = compare(&scene, &placed(&[1, 2, 3]), &REFUSED);
         assert_eq!(verdict.violations, ["ours refuses with 7203; stock places the job within the rules"]);
     }
 

@@ -169,7 +169,8 @@ fn borders(scene: &Scene, answer: &Answer) -> Vec<Breach> {
         return Vec::new();
     }
     let mut broken = Vec::new();
-    let fewest = fewest(scene, count);
+    let racks: Vec<usize> = shares.keys().map(|&(rack, _)| rack).collect();
+    let fewest = fewest(scene, count, &racks);
     if shares.len() > fewest {
         let text = format!("a job of {count} is over {} partitions, not {fewest}", shares.len());
         broken.push(breach(Rule::Fewest, text));
@@ -217,8 +218,8 @@ fn borders_of_segments(scene: &Scene, shares: &BTreeMap<(usize, u32), u32>, segm
 }
 
 /// The fewest partitions that can hold so many trays when all that is running has ended: drained trays stay drained. Where
-/// aggregated blocks decide in which partitions the job may lie, the fewest of the worst of them.
-fn fewest(scene: &Scene, count: u32) -> usize {
+/// there are aggregated blocks, those of the smallest one in which the job lies with all of its racks.
+fn fewest(scene: &Scene, count: u32, racks: &[usize]) -> usize {
     let mut healthy = vec![0u32; scene.cluster.racks.len()];
     for (rack, tray) in scene.cluster.rack_of_nodes().into_iter().zip(&scene.trays) {
         if let (Some(rack), false) = (rack, tray.drained) {
@@ -226,9 +227,10 @@ fn fewest(scene: &Scene, count: u32) -> usize {
         }
     }
     let all = healthy.len().max(1);
-    let levels = scene.cluster.levels().into_iter().chain([all]);
-    let groups = levels.flat_map(|group| healthy.chunks(group));
-    groups.filter_map(|group| fewest_of(group, count)).max().unwrap_or(all)
+    let mut levels = scene.cluster.levels().into_iter().chain([all]);
+    let place = |group: &usize| racks.first().map_or(0, |rack| rack / group);
+    let around = levels.find(|group| racks.iter().all(|rack| rack / group == place(group))).unwrap_or(all);
+    healthy.chunks(around).nth(place(&around)).and_then(|group| fewest_of(group, count)).unwrap_or(all)
 }
 
 /// The fewest of these partitions that hold so many trays.
@@ -367,11 +369,21 @@ mod tests {
     #[test]
     fn drained_trays_count_for_the_fewest_partitions() {
         let mut scene = scene(&[4, 4, 4], 8);
-        assert_eq!(fewest(&scene, 8), 2);
+        assert_eq!(fewest(&scene, 8, &[0, 1]), 2);
         scene.trays[0].drained = true;
-        assert_eq!((fewest(&scene, 8), fewest(&scene, 12)), (2, 3));
+        assert_eq!((fewest(&scene, 8, &[0, 1]), fewest(&scene, 12, &[0, 1, 2])), (2, 3));
         scene.trays[5].drained = true;
-        assert_eq!(fewest(&scene, 8), 3);
+        assert_eq!(fewest(&scene, 8, &[0, 1, 2]), 3);
+    }
+
+    #[test]
+    fn the_fewest_partitions_are_those_of_the_aggregated_block_in_which_the_job_lies() {
+        let mut scene = scene(&[2, 2, 4, 4], 6);
+        scene.cluster.block_sizes = vec![2, 4, 8];
+        scene.trays[4].drained = true;
+        // Position 1 of two is not looked at: racks 3 and 4 have seven healthy trays in two.
+        assert_eq!((fewest(&scene, 6, &[2, 3]), fewest(&scene, 4, &[0, 1])), (2, 2));
+        assert_eq!((fewest(&scene, 4, &[2]), fewest(&scene, 6, &[0, 1, 2])), (1, 2));
     }
 
     #[test]

@@ -226,6 +226,25 @@ impl Scene {
         self.job.asked.min_nodes.min(self.job.asked.req_nodes)
     }
 
+    /// Whether a partition may have the trays and the CPUs of the job when all of its trays are free. What a tray has that
+    /// is not usable now, Slurm does not tell: it counts as the best of the others.
+    pub fn may_fit_a_partition(&self) -> bool {
+        let asked = &self.job.asked;
+        let usable = |node: u32| Some(u32::from(self.cpus(node))).filter(|&cpus| cpus > 0);
+        let best = (0..self.trays.len() as u32).filter_map(usable).max().unwrap_or(u32::MAX);
+        let mut racks: Vec<Vec<u32>> = vec![Vec::new(); self.cluster.racks.len()];
+        for (node, rack) in (0..).zip(self.cluster.rack_of_nodes()) {
+            if let Some(rack) = rack {
+                racks[rack].push(usable(node).unwrap_or(best));
+            }
+        }
+        racks.iter_mut().any(|cpus| {
+            cpus.sort_unstable_by_key(|&cpus| std::cmp::Reverse(cpus));
+            let most: u64 = cpus.iter().take(asked.max_nodes as usize).map(|&cpus| u64::from(cpus)).sum();
+            cpus.len() as u32 >= self.wanted() && most >= u64::from(asked.min_cpus)
+        })
+    }
+
     /// The question for the host.
     pub fn question(&self) -> Question {
         let drained = (0..).zip(&self.trays).filter(|(_, tray)| tray.drained).map(|(node, _)| node);
