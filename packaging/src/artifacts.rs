@@ -23,11 +23,14 @@ const PACKAGES: &[&str] = &["slurm-plugin", "planted", "imex-prolog", "topology-
 /// Those of them that users get.
 pub(crate) const PRODUCTS: &[&str] = &["slurm-plugin", "imex-prolog", "topology-gen"];
 
+/// The plugin with a panic planted in each entry point; the cases load it into a slurmctld of this machine's architecture.
+const PLANTED: &str = "topology_block-planted-faults.so";
+
 /// Name in cargo's output folder -> name in the stage.
 const ARTIFACTS: &[(&str, &str)] = &[
     ("libtopology_block.so", "topology_block.so"),
     ("slurm-nvlink-confirm", "slurm-nvlink-confirm"),
-    ("libplanted.so", "topology_block-planted-faults.so"),
+    ("libplanted.so", PLANTED),
     ("imex-prolog", "imex-prolog"),
     ("imex-epilog", "imex-epilog"),
     ("topology-gen", "topology-gen"),
@@ -54,7 +57,7 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
         bail!("`{}` failed:\n{}", child::show(&command), fs::read_to_string(&log).unwrap_or_default());
     }
     let stage = workspace.stage();
-    put(&workspace.target().join("release"), &stage)?;
+    put(&workspace.target().join("release"), &stage, ARTIFACTS)?;
     Ok(stage)
 }
 
@@ -63,14 +66,19 @@ pub(crate) fn built_name(staged: &str) -> &str {
     ARTIFACTS.iter().find(|(_, name)| *name == staged).map_or(staged, |(file, _)| file)
 }
 
-/// Puts what cargo has built into the folder `built` into the stage.
+/// Puts what a tray needs from cargo's output folder `built` into the stage.
 ///
 /// # Errors
 /// A file is missing, or the stage cannot be replaced.
-pub(crate) fn put(built: &Path, stage: &Path) -> Result<()> {
+pub(crate) fn put_for_trays(built: &Path, stage: &Path) -> Result<()> {
+    let needed: Vec<_> = ARTIFACTS.iter().copied().filter(|(_, name)| *name != PLANTED).collect();
+    put(built, stage, &needed)
+}
+
+fn put(built: &Path, stage: &Path, artifacts: &[(&str, &str)]) -> Result<()> {
     let next = stage.with_extension(format!("next-{}", std::process::id()));
     fs::create_dir_all(&next).with_context(|| format!("create {}", next.display()))?;
-    for (file, name) in ARTIFACTS {
+    for (file, name) in artifacts {
         let from = built.join(file);
         fs::copy(&from, next.join(name)).with_context(|| format!("copy {} to the stage", from.display()))?;
     }

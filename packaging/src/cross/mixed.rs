@@ -37,7 +37,7 @@ const CHANNELS: &str = "dev/nvidia-caps-imex-channels";
 /// # Errors
 /// What the emulated tray needs cannot be built.
 pub(super) fn check(room: &Room, tree: &Path, built: &Path, stage: &Path, log: &Path) -> Result<Outcome> {
-    artifacts::put(built, stage)?;
+    artifacts::put_for_trays(built, stage)?;
     let mut compiler = room.command("aarch64-linux-gnu-gcc");
     compiler.args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", "-D_GNU_SOURCE"]);
     compiler.args(["-o", &format!("/mnt/target/stage/{SHIM}"), "packaging/src/cross/fexecve.c"]);
