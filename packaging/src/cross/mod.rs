@@ -34,6 +34,8 @@ const PACKAGES: &[&str] = &["fabric", "slurm-plugin", "imex-prolog", "topology-g
 
 /// Tests of programs that cannot be started: under emulation the parent does not learn of it.
 const EXEC: &str = "QEMU's user mode does not tell a parent that an exec has failed";
+/// Tests of the hooks' tracer.
+const TRACE: &str = "QEMU's user mode lets no program trace another";
 
 /// Tests that fail for the emulator's sake: part of their name, and why.
 const NOT_EMULATED: &[(&str, &str)] = &[
@@ -42,6 +44,8 @@ const NOT_EMULATED: &[(&str, &str)] = &[
     ("command::tests::a_program_that_is_not_there_is_named", EXEC),
     ("cli::tests::each_error_says_what_where_and_what_to_do", EXEC),
     ("source::slurm::tests::scontrol_is_asked_once_and_its_words_are_kept", EXEC),
+    ("hook::tests::a_program_that_is_not_killed_ends_as_always", TRACE),
+    ("hook::tests::a_traced_program_is_killed_after_its_step_and_not_later", TRACE),
     (
         "a_clock_that_jumps",
         "its clock is compiled by the machine's own compiler, which is another architecture's",

@@ -290,7 +290,7 @@ impl ClusterBuilder {
         let mut plugin_dirs = vec![Path::new(crate::paths::PLUGIN_DIR), tree.plugin_dir()];
         for tray in &self.foreign {
             let mut files = layers::accounts(tray.tree.root())?;
-            for artifact in Artifact::ALL {
+            for artifact in Artifact::ALL.into_iter().filter(|artifact| *artifact != Artifact::Planted) {
                 files.push(artifact.entry(tray.stage.join(artifact.file_name())));
             }
             files.push(Entry::directory(tree.plugin_dir()));
