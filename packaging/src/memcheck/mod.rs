@@ -6,13 +6,12 @@
 
 #![forbid(unsafe_code)]
 
-mod report;
 mod stir;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use tests::tree::{Recipe, Tree};
 use tests::{Cluster, Plugin};
@@ -21,19 +20,6 @@ use crate::{artifacts, setup, workspace::Workspace};
 
 /// Where valgrind writes, inside the controller's node; `%p` becomes the process.
 const LOG: &str = "/var/log/slurm/memcheck.%p";
-const VALGRIND: &[&str] = &[
-    "valgrind",
-    "--tool=memcheck",
-    // A reconfigure starts a new slurmctld.
-    "--trace-children=yes",
-    "--leak-check=full",
-    "--show-leak-kinds=definite",
-    "--errors-for-leak-kinds=definite",
-    "--num-callers=40",
-    // Whose code it is shows by the folders of its sources, also when the plugin has been unloaded.
-    "--fullpath-after=",
-    "--keep-debuginfo=yes",
-];
 
 /// Options of `memcheck`.
 #[derive(clap::Args)]
@@ -56,8 +42,14 @@ pub(crate) struct Options {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     setup::ensure()?;
     artifacts::build(workspace)?;
-    let command: Vec<String> =
-        VALGRIND.iter().map(|&word| word.to_owned()).chain([format!("--log-file={LOG}")]).collect();
+    let command: Vec<String> = ["valgrind"]
+        .into_iter()
+        .chain(lab::memcheck::OPTIONS)
+        // A reconfigure starts a new slurmctld.
+        .chain(["--trace-children=yes"])
+        .map(str::to_owned)
+        .chain([format!("--log-file={LOG}")])
+        .collect();
     let cluster = Cluster::builder()
         .name(&format!("memcheck-{}", std::process::id()))
         .profile("small-2x4")
@@ -68,7 +60,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         // Under memcheck all takes its time.
         .set("MessageTimeout", "100")
         .start()?;
-    println!("slurmctld runs under memcheck; seed {}", options.seed);
+    let loaded = cluster.topology_plugins("ctl")?;
+    println!("slurmctld runs under memcheck with {loaded:?}; seed {}", options.seed);
+    ensure!(
+        options.stock || loaded.iter().any(|file| file.contains("slurm-nvlink")),
+        "slurmctld has not loaded our plugin: a clean run would say nothing of it"
+    );
     let stirred = stir::run(&cluster, options.seed, options.jobs);
     let logs = cluster.logs("ctl")?.join("slurm");
     // The leaks are written at its end.
@@ -77,7 +74,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let done = stirred.with_context(|| format!("logs: {}", kept.display()))?;
     stopped?;
     println!("{done}");
-    let report = report::read(&kept)?;
+    let report = lab::memcheck::read(&kept)?;
     print!("{report}");
     println!("logs: {}", kept.display());
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -108,17 +108,10 @@ impl LabCommand {
             Self::Memcheck { seed, evaluations } => {
                 let parts = Parts { tree: Tree::made(&Recipe::for_memcheck()?)?, ..parts };
                 let log = target.join("lab/memcheck.log");
-                let found = soak::memcheck(&parts, *seed, *evaluations, &log)?;
-                for error in &found.ours {
-                    println!("{error}\n");
-                }
-                println!(
-                    "{evaluations} evaluations under memcheck: {} errors in or below our plugin, {} elsewhere; log: {}",
-                    found.ours.len(),
-                    found.others,
-                    log.display()
-                );
-                Ok(if found.ours.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+                let report = soak::memcheck(&parts, *seed, *evaluations, &log)?;
+                print!("{evaluations} evaluations: {report}");
+                println!("log: {}", log.display());
+                Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
         }
     }

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 use tests::tree::Tree;
 
+use crate::memcheck;
 use crate::protocol::{Answer, Answerer, EntryQuestion, Question, Reply, Request};
 use crate::scene::{Change, Cluster};
 
@@ -21,16 +22,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// those of this process alone.
 const INTO_THE_TREE: &str = "mount --bind \"$1\" \"$2/mnt\" && mount --rbind /proc \"$2/proc\" && \
                              root=$2 && shift 2 && exec chroot \"$root\" \"$@\"";
-const VALGRIND: [&str; 7] = [
-    "--tool=memcheck",
-    "--leak-check=full",
-    "--show-leak-kinds=definite",
-    "--errors-for-leak-kinds=definite",
-    "--num-callers=40",
-    // Whose code it is shows by the folders of its sources, also when the plugin has been unloaded.
-    "--fullpath-after=",
-    "--keep-debuginfo=yes",
-];
 
 /// What host programs are made of.
 #[derive(Debug, Clone)]
@@ -146,7 +137,7 @@ impl Host {
             .args(["--mount", "--", "sh", "-c", INTO_THE_TREE, "sh"])
             .args([directory.path(), root])
             .arg("valgrind")
-            .args(VALGRIND)
+            .args(memcheck::OPTIONS)
             .arg(Path::new("/").join(loader.strip_prefix(root)?))
             .arg("--library-path")
             .arg(format!("{}:{stock}", parts.tree.library_dir().display()))

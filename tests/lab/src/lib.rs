@@ -22,6 +22,7 @@ pub mod diff;
 pub mod entries;
 pub mod host;
 pub mod layout;
+pub mod memcheck;
 pub mod plot;
 pub mod protocol;
 pub mod random;

@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
 use crate::diff::Pair;
 use crate::host::{Host, Loads, Parts};
+use crate::memcheck::Report;
 use crate::random::{Random, Variety};
 use crate::scene::{Change, Cluster};
 
@@ -16,9 +17,6 @@ use crate::scene::{Change, Cluster};
 const POINTS: u32 = 10;
 /// How much the memory of the process with ours may grow after the first of them, in kilobytes.
 const MOST_GROWTH_KB: u64 = 2048;
-/// Our plugin in a line of a stack: its file, or the folder of its sources where memcheck knows the line.
-const OURS: [&str; 2] = ["/plugin/topology_block.so", "slurm-plugin/src/"];
-
 /// Memory of the two processes after so many evaluations, in kilobytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Point {
@@ -107,21 +105,12 @@ fn forget_history(cluster: &mut Cluster) {
     }
 }
 
-/// What memcheck found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Findings {
-    /// Errors with our plugin in their stack, as memcheck writes them.
-    pub ours: Vec<String>,
-    /// How many others there were.
-    pub others: usize,
-}
-
 /// A process with ours answers so many random questions under valgrind's memcheck, between which nodes move and models are
 /// built again. The tree of `parts` holds valgrind; the log is copied to `log`.
 ///
 /// # Errors
-/// The host ends or gives no answer, or memcheck wrote nothing.
-pub fn memcheck(parts: &Parts, seed: u64, evaluations: u32, log: &Path) -> anyhow::Result<Findings> {
+/// The host ends or gives no answer, or memcheck's log has no end.
+pub fn memcheck(parts: &Parts, seed: u64, evaluations: u32, log: &Path) -> anyhow::Result<Report> {
     let mut random = Random::new(seed);
     let mut cluster = mixed_cluster(&mut random);
     let mut host = Host::start_under_memcheck(parts, Loads::Ours, &cluster)?;
@@ -142,22 +131,9 @@ pub fn memcheck(parts: &Parts, seed: u64, evaluations: u32, log: &Path) -> anyho
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     fs::write(log, &text).with_context(|| format!("cannot write {}", log.display()))?;
-    ensure!(text.contains("ERROR SUMMARY"), "memcheck wrote no summary; its log is {}", log.display());
-    Ok(findings(&text))
-}
-
-/// Reads a log of memcheck: each line begins with the number of the process between signs, and an empty one ends an
-/// error.
-fn findings(log: &str) -> Findings {
-    let lines: Vec<&str> =
-        log.lines().map(|line| line.split_once("== ").map_or("", |(_, rest)| rest)).collect();
-    let errors = lines.split(|line| line.trim().is_empty()).filter(|error| {
-        let stack = error.iter().position(|line| line.trim_start().starts_with("at 0x"));
-        stack.is_some_and(|at| at > 0)
-    });
-    let (ours, others): (Vec<&[&str]>, Vec<&[&str]>) =
-        errors.partition(|error| error.iter().any(|line| OURS.iter().any(|ours| line.contains(ours))));
-    Findings { ours: ours.iter().map(|error| error.join("\n")).collect(), others: others.len() }
+    let mut report = Report::default();
+    report.take(&text).with_context(|| format!("in {}", log.display()))?;
+    Ok(report)
 }
 
 #[cfg(test)]
@@ -172,19 +148,6 @@ mod tests {
         assert_eq!(soak(&[20_000, 20_100, 20_050]).growth_kb(), 100);
         assert!(soak(&[20_000, 20_100]).is_flat());
         assert!(!soak(&[20_000, 22_100]).is_flat() && !soak(&[]).is_flat());
-    }
-
-    #[test]
-    fn errors_are_ours_when_our_plugin_is_in_their_stack() {
-        let log = "==7== Memcheck, a memory error detector\n==7== \n\
-                   ==7== Invalid read of size 8\n==7==    at 0x1: slurm_bit_test (bitstring.c:1)\n\
-                   ==7==    by 0x2: evaluate (/work/slurm-plugin/src/place.rs:9)\n==7== \n\
-                   ==7== 24 bytes in 1 blocks are definitely lost in loss record 1 of 2\n\
-                   ==7==    at 0x3: calloc (vg_replace_malloc.c:1)\n==7==    by 0x4: main\n==7== \n\
-                   ==7== ERROR SUMMARY: 2 errors from 2 contexts\n";
-        let found = findings(log);
-        assert_eq!((found.ours.len(), found.others), (1, 1));
-        assert!(found.ours[0].starts_with("Invalid read of size 8"), "{}", found.ours[0]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What memcheck has found, and whose it is.
+//! Valgrind's memcheck: how it is started, and whose what it found is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,12 +8,26 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Our plugin in a line of a stack: its file, or the folder of its sources where memcheck knows the line.
-const OURS: [&str; 2] = ["/usr/lib/slurm-nvlink/topology_block.so", "slurm-plugin/src/"];
+/// Options for every process that is looked at.
+pub const OPTIONS: [&str; 7] = [
+    "--tool=memcheck",
+    "--leak-check=full",
+    "--show-leak-kinds=definite",
+    "--errors-for-leak-kinds=definite",
+    "--num-callers=40",
+    // Whose code it is shows by the folders of its sources, also when the plugin has been unloaded.
+    "--fullpath-after=",
+    "--keep-debuginfo=yes",
+];
+
+/// Our plugin in a line of a stack: its file on a test cluster and in the lab, or the folder of its sources where memcheck
+/// knows the line.
+const OURS: [&str; 3] =
+    ["/usr/lib/slurm-nvlink/topology_block.so", "/mnt/plugin/topology_block.so", "slurm-plugin/src/"];
 
 /// The errors of all processes.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Report {
+pub struct Report {
     processes: usize,
     /// Kind and innermost functions of each error with our plugin in its stack, and how often it was seen.
     ours: BTreeMap<String, u32>,
@@ -23,16 +37,21 @@ pub(super) struct Report {
 
 impl Report {
     /// Whether nothing lies in or below our plugin.
-    pub(super) fn is_clean(&self) -> bool {
+    pub fn is_clean(&self) -> bool {
         self.ours.is_empty()
     }
 
-    fn take(&mut self, log: &str) {
+    /// Takes the log of one process.
+    ///
+    /// # Errors
+    /// It has no end: memcheck or the process was killed.
+    pub fn take(&mut self, log: &str) -> Result<()> {
+        ensure!(log.contains("ERROR SUMMARY: "), "a log of memcheck has no summary at its end");
         self.processes += 1;
         // Each line begins with the number of the process between signs, and an empty one ends an error.
         let lines: Vec<&str> =
             log.lines().map(|line| line.split_once("== ").map_or("", |(_, rest)| rest)).collect();
-        for error in lines.split(|line| line.is_empty()) {
+        for error in lines.split(|line| line.trim().is_empty()) {
             let Some(stack) = error.iter().position(|line| line.trim_start().starts_with("at 0x")) else {
                 continue;
             };
@@ -46,6 +65,7 @@ impl Report {
             let words = format!("{}: {}", kind(error[0]), functions.join(" < "));
             *if ours { &mut self.ours } else { &mut self.others }.entry(words).or_default() += 1;
         }
+        Ok(())
     }
 }
 
@@ -64,13 +84,13 @@ fn kind(line: &str) -> &str {
 ///
 /// # Errors
 /// There are none, or they cannot be read.
-pub(super) fn read(folder: &Path) -> Result<Report> {
+pub fn read(folder: &Path) -> Result<Report> {
     let mut report = Report::default();
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();
         if path.file_stem().is_some_and(|stem| stem == "memcheck") {
             let log = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-            report.take(&String::from_utf8_lossy(&log));
+            report.take(&String::from_utf8_lossy(&log)).with_context(|| format!("in {}", path.display()))?;
         }
     }
     ensure!(report.processes > 0, "memcheck has written nothing into {}", folder.display());
@@ -100,7 +120,7 @@ mod tests {
 ==3== 
 ==3== Invalid read of size 8
 ==3==    at 0x4B4499D: bit_set (in /usr/lib/x86_64-linux-gnu/slurm-wlm/libslurmfull.so)
-==3==    by 0x5B4499D: topology_block::entry::eval (/home/x/slurm-plugin/src/entry.rs:7)
+==3==    by 0x5B4499D: topology_block::entry::eval (slurm-plugin/src/entry.rs:7)
 ==3==  Address 0x5d43170 is 0 bytes after a block of size 16 alloc'd
 ==3==    at 0x4999DC3: calloc (vg_replace_malloc.c:1616)
 ==3== 
@@ -110,13 +130,15 @@ mod tests {
 ==3== 
 ==3== LEAK SUMMARY:
 ==3==    definitely lost: 360 bytes in 3 blocks
+==3== 
+==3== ERROR SUMMARY: 2 errors from 2 contexts (suppressed: 0 from 0)
 ";
 
     #[test]
     fn an_error_below_our_plugin_is_ours() {
         let mut report = Report::default();
-        report.take(LOG);
-        report.take(LOG);
+        report.take(LOG).unwrap();
+        report.take(LOG).unwrap();
         assert!(!report.is_clean());
         assert_eq!(
             report.to_string(),
@@ -126,6 +148,11 @@ mod tests {
              errors elsewhere in Slurm: 1\n  \
              2 x leak: realloc < block_record_validate\n"
         );
+    }
+
+    #[test]
+    fn a_log_that_was_cut_off_is_no_clean_run() {
+        assert!(Report::default().take("==3== Command: slurmctld --systemd\n").is_err());
     }
 
     #[test]
