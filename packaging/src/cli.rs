@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use lab::cli::LabCommand;
 use tests::cli::ClusterCommand;
-use tests::soak;
+use tests::{endurance, soak};
 
 use crate::workspace::Workspace;
 use crate::{artifacts, bench, cross, demo, dist, fuzz, install, memcheck, setup, test};
@@ -36,9 +36,14 @@ enum Command {
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Command),
-    /// Play jobs with faults on a test cluster, and see that no rule of the IMEX manager is broken.
-    #[command(subcommand)]
-    Soak(SoakCommand),
+    /// Jobs, faults, restarts and changed racks on a test cluster for as long as one likes, and rules that must hold.
+    #[command(args_conflicts_with_subcommands = true)]
+    Soak {
+        #[command(subcommand)]
+        only: Option<SoakCommand>,
+        #[command(flatten)]
+        all: endurance::Options,
+    },
     /// Build the release artifacts and put them into target/stage.
     Build,
     /// Build the plugin, put it where Slurm loads it from, in one step that cannot leave a part of a file, and confirm the
@@ -71,7 +76,7 @@ enum Command {
 
 #[derive(Subcommand)]
 enum SoakCommand {
-    /// The table of faults and outcomes, and random jobs with random faults.
+    /// The IMEX manager alone: the table of faults and outcomes, and random jobs with random faults.
     Imex(soak::Options),
 }
 
@@ -105,10 +110,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Bench(command) => return bench::run(&workspace, &command),
         Command::Measure(measure) => measure.run()?,
-        Command::Soak(SoakCommand::Imex(options)) => {
+        Command::Soak { only, all } => {
             setup::ensure()?;
             artifacts::build(&workspace)?;
-            return options.run();
+            return match only {
+                Some(SoakCommand::Imex(options)) => options.run(),
+                None => all.run(),
+            };
         }
         Command::Build => {
             setup::ensure()?;

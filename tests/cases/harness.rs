@@ -6,6 +6,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 use tests::stage::Artifact;
 use tests::tree::Tree;
 use tests::{Cluster, ClusterBuilder, Plugin, paths};
@@ -169,7 +170,24 @@ pub(crate) fn trials(cases: Vec<Case>, shared: &Shared) -> Vec<Trial> {
     trials
 }
 
+/// How long each case took.
+static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+/// So many of the longest are told.
+const LONGEST: usize = 12;
+
+/// Prints which cases took the longest.
+pub(crate) fn print_times() {
+    let mut times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    let all: Duration = times.iter().map(|(time, _)| *time).sum();
+    println!("the longest of {} cases, {:.0} s together:", times.len(), all.as_secs_f64());
+    for (time, name) in times.iter().take(LONGEST) {
+        println!("{:>7.1} s {name}", time.as_secs_f64());
+    }
+}
+
 fn trial(name: String, setup: Setup, run: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
+    let case = name.clone();
     Trial::ignorable_test(name, move || {
         if let Some(why) = setup.lacks() {
             return match std::env::var_os(NO_SKIP) {
@@ -177,8 +195,10 @@ fn trial(name: String, setup: Setup, run: impl FnOnce() -> anyhow::Result<()> + 
                 _ => Ok(Completion::ignored_with(why)),
             };
         }
-        run()
-            .context("case")
+        let begin = Instant::now();
+        let ran = run();
+        TIMES.lock().unwrap_or_else(PoisonError::into_inner).push((begin.elapsed(), case));
+        ran.context("case")
             .map(|()| Completion::Completed)
             .map_err(|error| Failed::from(format!("{error:#}")))
     })

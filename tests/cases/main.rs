@@ -9,6 +9,7 @@ mod boot;
 mod command_line;
 mod confirmation;
 mod drained;
+mod endurance;
 mod faults;
 mod harness;
 mod imex;
@@ -59,6 +60,7 @@ const CASES: &[&[Case]] = &[
     requests::CASES,
     restarts::CASES,
     soak::CASES,
+    endurance::CASES,
     topology::CASES,
     tiers::CASES,
 ];
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
     let trials = harness::trials(CASES.concat(), &shared);
     let conclusion = libtest_mimic::run(&arguments, trials);
     shared.end();
+    harness::print_times();
     placement::print_differences();
     conclusion.exit_code()
 }

@@ -20,7 +20,7 @@
 #![forbid(unsafe_code)]
 
 use super::steps::{
-    FILE, NVML, RACK_1, RACK_2, READINGS, blocks, hold, reading_of, still_runs, topology_gen, with_return,
+    FILE, NVML, RACK_1, RACK_2, READINGS, blocks, hold, still_runs, topology_gen, with_return,
 };
 use anyhow::{Context as _, ensure};
 use tests::Cluster;
@@ -85,12 +85,12 @@ pub(super) fn bad_readings(cluster: &Cluster) -> anyhow::Result<()> {
             let text = match node.as_str() {
                 "r02n03" => "null".to_owned(),
                 "r01n03" => serde_json::to_string("NVML: library not found")?,
-                node => reading_of(cluster, node)?.to_string(),
+                node => cluster.reading(node)?.to_string(),
             };
             entries.push(format!("{}:{text}", serde_json::to_string(&node)?));
         }
         // Somebody joined two files of readings; one of the trays is none of Slurm's.
-        let sound = reading_of(cluster, "r02n04")?.to_string();
+        let sound = cluster.reading("r02n04")?.to_string();
         let other = sound.replace("32766", "1");
         entries.push(format!("\"r02n04\":{other},\"ghost\":{sound}"));
         cluster.write_file(&Target::controller(), READINGS, &format!("{{{}}}", entries.join(",")))?;

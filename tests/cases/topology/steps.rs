@@ -19,25 +19,10 @@ pub(crate) fn topology_gen(cluster: &Cluster, args: &[&str]) -> anyhow::Result<C
     cluster.capture(&Target::controller(), &[&["topology-gen"], args].concat())
 }
 
-/// What a tray says now.
-pub(crate) fn reading_of(cluster: &Cluster, node: &str) -> anyhow::Result<serde_json::Value> {
-    let captured = cluster.capture(&Target::node(node), &["topology-gen", "probe"])?;
-    serde_json::from_str(&captured.stdout).with_context(|| format!("probe on {node}"))
-}
-
 /// Puts what the trays say now where `--readings` finds it; trays in `silent` say nothing.
 pub(crate) fn collect(cluster: &Cluster, silent: &[&str]) -> anyhow::Result<()> {
-    let mut readings = serde_json::Map::new();
-    for node in cluster.nodes() {
-        let reading = if silent.contains(&node.as_str()) {
-            serde_json::Value::Null
-        } else {
-            reading_of(cluster, &node)?
-        };
-        readings.insert(node, reading);
-    }
-    let text = serde_json::Value::Object(readings).to_string();
-    cluster.write_file(&Target::controller(), READINGS, &text)
+    let says = |node: &str| (!silent.contains(&node)).then(|| cluster.reading(node)).transpose();
+    cluster.write_readings(READINGS, says)
 }
 
 /// Tells Slurm what a tray says of itself now.

@@ -3,39 +3,16 @@
 
 use super::plan::{Deed, Event, Phase, Plan};
 use super::table::Steps;
+use crate::dice::Dice;
 use crate::fault::{Fault, FaultKind};
 use clap::ValueEnum as _;
 
 /// Most trays of a job on its share of the trays; the share has one more.
 pub const TRAYS_MAX: usize = 5;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`, which is small.
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-
-    fn pick<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())].clone()
-    }
-}
-
 /// The plan of the job with this number; there must be steps of both hooks.
 pub fn plan(seed: u64, number: u32, steps: &Steps) -> Plan {
-    let mut dice = Dice(seed ^ (u64::from(number) << 32));
-    // The first numbers of close seeds would be close.
-    dice.next();
+    let mut dice = Dice::new(seed, number);
     let trays = 1 + dice.below(TRAYS_MAX);
     let mut plan = Plan::quiet(trays);
     let count = dice.pick(&[0, 1, 1, 1, 2, 2]);
@@ -63,12 +40,12 @@ fn deed(dice: &mut Dice, steps: &Steps) -> (Phase, Deed) {
         3 => (Phase::Running, Deed::Requeue),
         4 => (dice.pick(&later), Deed::Reboot),
         5 => (dice.pick(&later), Deed::RestartSlurmd),
-        6 => (Phase::Before, Deed::Late(dice.next() % 3_000)),
+        6 => (Phase::Before, Deed::Late(dice.below(3_000) as u64)),
         _ => {
             let kind = dice.pick(FaultKind::value_variants());
             let phase = if kind == FaultKind::PortTaken { Phase::Before } else { dice.pick(&any) };
             let slow = matches!(kind, FaultKind::ImexSlowStart | FaultKind::ImexSlowStop);
-            (phase, Deed::Fault(Fault { kind, ms: slow.then(|| dice.next() % 3_000) }))
+            (phase, Deed::Fault(Fault { kind, ms: slow.then(|| dice.below(3_000) as u64) }))
         }
     }
 }

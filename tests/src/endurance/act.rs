@@ -1,0 +1,261 @@
+//! Doing to the cluster what a plan says.
+#![forbid(unsafe_code)]
+
+use super::picture::Picture;
+use super::plan::{Ask, Event, Kind, OFF_MS, Shape};
+use crate::cluster::{Cluster, Target};
+use crate::control::DaemonState;
+use crate::fault::{Fault, FaultKind};
+use crate::spec::CONTROLLER;
+use anyhow::{Context as _, bail};
+use fabric::JobId;
+use nix::sys::signal::Signal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Where the readings of all trays are put for topology-gen.
+const READINGS: &str = "/run/readings.json";
+
+/// Whoever does it, and what must be undone at the end of the round.
+pub(super) struct Actor<'a> {
+    cluster: &'a Cluster,
+    shape: Shape,
+    nodes: &'a [String],
+    /// In front of the names of this round's jobs.
+    prefix: String,
+    /// By the name under which it was submitted.
+    pub(super) asked: BTreeMap<String, Ask>,
+    newest: Option<JobId>,
+    reservations: Vec<String>,
+    /// Trays without power, and when they have it again, in milliseconds of the round.
+    off: Vec<(u64, String)>,
+    /// What Slurm would not do, in its words.
+    pub(super) refused: Vec<String>,
+    /// Some rack shows other partitions than in the beginning.
+    pub(super) cut: bool,
+}
+
+impl<'a> Actor<'a> {
+    pub(super) fn new(cluster: &'a Cluster, shape: Shape, nodes: &'a [String], round: u32) -> Self {
+        Self {
+            cluster,
+            shape,
+            nodes,
+            prefix: format!("round{round}"),
+            asked: BTreeMap::new(),
+            newest: None,
+            reservations: Vec::new(),
+            off: Vec::new(),
+            refused: Vec::new(),
+            cut: false,
+        }
+    }
+
+    /// Does it. `now` is in milliseconds of the round, `picture` the latest.
+    pub(super) fn happen(&mut self, event: &Event, now: u64, picture: &Picture) -> anyhow::Result<()> {
+        match event {
+            Event::Submit(ask) => self.submit(ask),
+            Event::Fault { tray, fault, ms } => {
+                self.cluster.fault(&self.nodes[*tray], fault.clone(), Some(Duration::from_millis(*ms)))
+            }
+            Event::PowerLoss(tray) => {
+                self.cluster.switch_off(&self.nodes[*tray])?;
+                self.off.push((now + OFF_MS, self.nodes[*tray].clone()));
+                Ok(())
+            }
+            Event::RestartSlurmd(tray) => self.restart(&self.nodes[*tray], Signal::SIGTERM),
+            Event::RestartController => self.restart(CONTROLLER, Signal::SIGTERM),
+            Event::KillController => self.restart(CONTROLLER, Signal::SIGKILL),
+            Event::Reconfigure => self.cluster.ctl(&["scontrol", "reconfigure"]).map(drop),
+            Event::CutRack(rack) => self.cut(*rack),
+            Event::Cancel => self.to_a_job(picture, |line| !line.is_over(), &["scancel"]),
+            Event::Requeue => self.to_a_job(picture, |line| line.runs(), &["scontrol", "requeue"]),
+        }
+    }
+
+    fn submit(&mut self, ask: &Ask) -> anyhow::Result<()> {
+        let name = format!("{}-{}", self.prefix, self.asked.len());
+        let mut options =
+            vec![format!("--job-name={name}"), "--output=/dev/null".to_owned(), "--requeue".to_owned()];
+        options.extend(self.options(ask, &name)?);
+        match self.cluster.submit(&options, &script(ask, &name)) {
+            Ok(id) => self.newest = Some(id),
+            // While a rack is cut, segments may be larger than every partition.
+            Err(error) => self.refused.push(format!("{ask:?}: {error:#}")),
+        }
+        self.asked.insert(name, ask.clone());
+        Ok(())
+    }
+
+    fn options(&mut self, ask: &Ask, name: &str) -> anyhow::Result<Vec<String>> {
+        let nodes = format!("--nodes={}", ask.trays);
+        let exclusive = "--exclusive".to_owned();
+        Ok(match ask.kind {
+            Kind::Whole => vec![nodes, exclusive],
+            Kind::Segments(segment) => vec![nodes, exclusive, format!("--segment={segment}")],
+            Kind::Array(tasks) => vec![nodes, exclusive, format!("--array=1-{tasks}")],
+            // Stands in the script.
+            Kind::Heterogeneous(_) => Vec::new(),
+            Kind::Shared => vec!["--nodes=1".to_owned(), "--ntasks=1".to_owned(), "--gres=gpu:1".to_owned()],
+            Kind::Gpus => vec![nodes, exclusive, "--gpus-per-node=4".to_owned()],
+            Kind::After => {
+                let after = self.newest.map(|job| format!("--dependency=afterany:{job}"));
+                [nodes, exclusive].into_iter().chain(after).collect()
+            }
+            Kind::Reserved => {
+                let reservation = self.reserve(ask.trays, name)?;
+                let reservation = reservation.map(|name| format!("--reservation={name}"));
+                [nodes, exclusive].into_iter().chain(reservation).collect()
+            }
+            Kind::Limited => vec![nodes, exclusive, "--time=1".to_owned()],
+        })
+    }
+
+    /// A reservation of so many trays; none when Slurm has not so many.
+    fn reserve(&mut self, trays: usize, name: &str) -> anyhow::Result<Option<String>> {
+        let argv = [
+            "scontrol".to_owned(),
+            "create".to_owned(),
+            "reservation".to_owned(),
+            format!("reservationname={name}"),
+            "users=alice".to_owned(),
+            "starttime=now".to_owned(),
+            "duration=30".to_owned(),
+            format!("nodecnt={trays}"),
+        ];
+        let made = self.cluster.capture(&Target::controller(), &argv)?;
+        if !made.status.success() {
+            self.refused.push(format!("a reservation of {trays} trays: {}", made.stderr.trim()));
+            return Ok(None);
+        }
+        self.reservations.push(name.to_owned());
+        Ok(Some(name.to_owned()))
+    }
+
+    /// Stops a node's daemon and starts it again.
+    fn restart(&self, node: &str, signal: Signal) -> anyhow::Result<()> {
+        let state = || -> anyhow::Result<Option<DaemonState>> {
+            Ok(self
+                .cluster
+                .status()?
+                .into_iter()
+                .find(|status| status.node == node)
+                .map(|found| found.daemon))
+        };
+        if !matches!(state()?, Some(DaemonState::Running(_))) {
+            // A fault has it down, and will bring it back.
+            return Ok(());
+        }
+        self.cluster.stop_daemon(node, signal)?;
+        match self.cluster.start_daemon(node) {
+            Err(error) if !matches!(state()?, Some(DaemonState::Running(_))) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The second half of a rack shows another partition, and topology-gen is told.
+    fn cut(&mut self, rack: usize) -> anyhow::Result<()> {
+        for tray in &self.nodes[self.shape.second_half(rack)] {
+            self.cluster.fault(tray, Fault::new(FaultKind::WrongClique), None)?;
+        }
+        self.cut = true;
+        let applied = self.apply()?;
+        if let Some(why) = applied {
+            // A tray that says nothing, or nonsense: then nothing is changed.
+            self.refused.push(format!("apply: {why}"));
+        }
+        Ok(())
+    }
+
+    /// Collects readings and applies them; what topology-gen says where it refuses.
+    pub(super) fn apply(&self) -> anyhow::Result<Option<String>> {
+        self.cluster.write_readings(READINGS, |node| Ok(self.cluster.reading(node).ok()))?;
+        let argv = ["topology-gen", "apply", "--readings", READINGS, "--move-running-jobs"];
+        let done = self.cluster.capture(&Target::controller().within(Duration::from_secs(120)), &argv)?;
+        match done.status.code() {
+            Some(0) => Ok(None),
+            Some(1) => Ok(Some(done.stderr)),
+            _ => bail!("{}: {}\n{}{}", argv.join(" "), done.status, done.stderr, done.stdout),
+        }
+    }
+
+    fn to_a_job(
+        &self,
+        picture: &Picture,
+        wanted: impl Fn(&super::picture::JobLine) -> bool,
+        argv: &[&str],
+    ) -> anyhow::Result<()> {
+        let mine = |name: &str| self.asked.contains_key(name);
+        let newest = picture.jobs.iter().rev().find(|(_, line)| mine(&line.name) && wanted(line));
+        let Some((job, _)) = newest else { return Ok(()) };
+        // It may have ended meanwhile.
+        self.cluster.capture(&Target::controller(), &[argv, &[&job.to_string()]].concat()).map(drop)
+    }
+
+    /// Gives power to the trays whose time has come, or to all.
+    pub(super) fn power_on(&mut self, now: Option<u64>) -> anyhow::Result<()> {
+        let due = |at: u64| now.is_none_or(|now| at <= now);
+        for (_, tray) in self.off.extract_if(.., |(at, _)| due(*at)) {
+            self.cluster.switch_on(&tray)?;
+        }
+        Ok(())
+    }
+
+    /// Whether some tray has no power.
+    pub(super) fn is_dark(&self) -> bool {
+        !self.off.is_empty()
+    }
+
+    /// Deletes the reservations.
+    pub(super) fn free_reservations(&mut self) -> anyhow::Result<()> {
+        for name in self.reservations.drain(..) {
+            // One that has ended is gone already.
+            let argv = ["scontrol", "delete", &format!("reservationname={name}")];
+            self.cluster.capture(&Target::controller(), &argv)?;
+        }
+        Ok(())
+    }
+
+    /// Names of trays that events of a plan touch.
+    pub(super) fn struck(&self, events: &[super::plan::Timed]) -> BTreeSet<String> {
+        let touched = events.iter().flat_map(|timed| timed.event.touches(self.shape));
+        touched.filter_map(|tray| self.nodes.get(tray).cloned()).collect()
+    }
+}
+
+/// Where a script says that it began without a channel, below the root of its tray.
+pub(super) const NO_CHANNEL: &str = "tmp/no-channel";
+
+fn script(ask: &Ask, name: &str) -> String {
+    let Ask { kind, trays, seconds } = ask;
+    let looks = format!("[ -c /dev/nvidia-caps-imex-channels/channel0 ] || echo {name} >> /{NO_CHANNEL}");
+    match kind {
+        Kind::Heterogeneous(second) => format!(
+            "#SBATCH --nodes={trays} --exclusive\n#SBATCH hetjob\n#SBATCH --nodes={second} --exclusive\nsleep {seconds}"
+        ),
+        Kind::Shared => format!("sleep {seconds}"),
+        Kind::Limited => format!("{looks}\nsleep 1000"),
+        _ => format!("{looks}\nsleep {seconds}"),
+    }
+}
+
+/// Lets time go by.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what was done is to act for a while: this is no wait for something"
+)]
+pub(super) fn act_for(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Names that scripts of a tray have written, each time they began without a channel.
+pub(super) fn without_channel(cluster: &Cluster, tray: &str) -> anyhow::Result<Vec<String>> {
+    let file = cluster.root_of(tray)?.join(NO_CHANNEL);
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+    };
+    std::fs::remove_file(&file).with_context(|| format!("cannot remove {}", file.display()))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}

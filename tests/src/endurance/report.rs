@@ -1,0 +1,65 @@
+//! What happened how often, as a table.
+#![forbid(unsafe_code)]
+
+use super::plan::Plan;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Counts over all rounds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Report {
+    /// By name of the event.
+    happened: BTreeMap<String, usize>,
+    /// Jobs by the state in which they ended; tasks of arrays and components are counted one by one.
+    ended: BTreeMap<String, usize>,
+}
+
+impl Report {
+    /// Adds a round: its plan, and the states in which its jobs ended.
+    pub(super) fn add<'a>(&mut self, plan: &Plan, ended: impl IntoIterator<Item = &'a str>) {
+        for timed in &plan.events {
+            *self.happened.entry(timed.event.name()).or_default() += 1;
+        }
+        for state in ended {
+            *self.ended.entry(state.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// How often something that is not a job happened.
+    pub(super) fn deeds(&self) -> usize {
+        let jobs = "job ";
+        self.happened.iter().filter(|(name, _)| !name.starts_with(jobs)).map(|(_, count)| count).sum()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.happened.keys().map(String::len).max().unwrap_or(0);
+        for (name, count) in &self.happened {
+            writeln!(f, "{name:<width$} {count:>6}")?;
+        }
+        let ended: Vec<String> = self.ended.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        writeln!(f, "jobs ended: {}", ended.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{Ask, Event, Kind, Shape, Timed};
+    use super::*;
+
+    #[test]
+    fn the_table_counts() {
+        let shape = Shape { racks: 2, rack: 5 };
+        let ask = Ask { kind: Kind::Shared, trays: 1, seconds: 1 };
+        let events = [Event::Submit(ask.clone()), Event::CutRack(1), Event::Submit(ask)];
+        let events = events.map(|event| Timed { at_ms: 0, event }).to_vec();
+        let mut report = Report::default();
+        report.add(&Plan { shape, events }, ["COMPLETED", "FAILED", "COMPLETED"]);
+        assert_eq!(
+            report.to_string(),
+            "job on a shared tray        2\nrack cut in two, apply      1\njobs ended: 2 COMPLETED, 1 FAILED\n"
+        );
+        assert_eq!(report.deeds(), 1);
+    }
+}

@@ -1,0 +1,375 @@
+//! Plays a round: lets happen what the plan says while the rules are watched, then heals everything and looks what is left.
+#![forbid(unsafe_code)]
+
+use super::act::{Actor, act_for, without_channel};
+use super::memory;
+use super::picture::{self, Picture};
+use super::plan::{Event, Kind, Plan, Shape};
+use super::rules::{self, Blocks, Violation};
+use crate::cluster::{Cluster, ClusterBuilder, Target};
+use crate::domain::traces;
+use crate::soak;
+use crate::wait_for;
+use anyhow::{Context as _, ensure};
+use fabric::JobId;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// Settings of the cluster: slurmctld forgets ended jobs soon, so that its memory can be compared.
+const SETTINGS: [(&str, &str); 1] = [("MinJobAge", "30")];
+/// Distance between two looks.
+const LOOK: Duration = Duration::from_millis(400);
+/// slurmctld answers again after a restart.
+const ANSWERS: Duration = Duration::from_secs(60);
+/// Every job ends when nothing is wrong any more: with their prologs, dozens of jobs one after the other.
+const ALL_OVER: Duration = Duration::from_secs(300);
+/// The trays are idle when no job is there.
+const ALL_IDLE: Duration = Duration::from_secs(150);
+/// What ends with the last epilog.
+const LAST_TRACES: Duration = Duration::from_secs(8);
+/// A job on each whole rack.
+const SWEEP: Duration = Duration::from_secs(120);
+
+/// State of the IMEX manager, below a tray's root.
+const STATE: &str = "run/slurm-nvlink/imex";
+
+/// A cluster on which rounds are played.
+pub struct Stage<'a> {
+    cluster: &'a Cluster,
+    shape: Shape,
+    nodes: Vec<String>,
+    /// Addresses of the trays, as their daemons' lists name them.
+    addresses: BTreeMap<String, String>,
+    /// slurmctld's memory when the first round was over, in kilobytes.
+    memory: Option<u64>,
+}
+
+/// What a round has shown.
+#[derive(Debug, Default)]
+pub struct Played {
+    /// Rules that were broken.
+    pub violations: BTreeSet<Violation>,
+    /// The states in which its jobs ended.
+    pub ended: Vec<String>,
+    /// What Slurm or topology-gen would not do, in their words.
+    pub refused: Vec<String>,
+    /// slurmctld's memory at its end, in kilobytes.
+    pub memory: u64,
+}
+
+/// A job's start, with what was true of the fabric then.
+struct Start {
+    name: String,
+    nodes: Vec<String>,
+    /// None: the blocks changed while it started.
+    blocks: Option<Blocks>,
+    /// Trays whose list of members was looked at.
+    looked_at: BTreeSet<String>,
+}
+
+/// What was seen in a round so far.
+#[derive(Default)]
+struct Notes {
+    /// By number and trays: a job may start again.
+    starts: BTreeMap<(JobId, Vec<String>), Start>,
+    /// The last state of each job.
+    states: BTreeMap<(JobId, String), String>,
+    violations: BTreeSet<Violation>,
+}
+
+impl<'a> Stage<'a> {
+    /// A builder made fit for rounds.
+    #[must_use]
+    pub fn prepare(builder: ClusterBuilder) -> ClusterBuilder {
+        let builder = soak::Soak::prepare(builder);
+        SETTINGS.iter().fold(builder, |builder, (key, value)| builder.set(key, value))
+    }
+
+    /// All racks of the cluster must be alike.
+    ///
+    /// # Errors
+    /// They are not, or slurmctld does not answer.
+    pub fn on(cluster: &'a Cluster) -> anyhow::Result<Self> {
+        let blocks = blocks(cluster)?;
+        let sizes: BTreeSet<usize> = blocks.values().map(BTreeSet::len).collect();
+        let nodes = cluster.nodes();
+        let shape = Shape { racks: blocks.len(), rack: sizes.first().copied().unwrap_or(0) };
+        ensure!(
+            sizes.len() == 1 && shape.trays() == nodes.len() && shape.rack > 1,
+            "the racks are not alike: {blocks:?}"
+        );
+        let address = |node: &String| Ok((node.clone(), cluster.address(node)?.to_string()));
+        let addresses = nodes.iter().map(address).collect::<anyhow::Result<_>>()?;
+        Ok(Self { cluster, shape, nodes, addresses, memory: None })
+    }
+
+    /// What the cluster is like.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Plays one. Whatever goes wrong is among the violations.
+    pub fn play(&mut self, plan: &Plan, number: u32) -> Played {
+        let cluster = self.cluster;
+        let nodes = self.nodes.clone();
+        let mut actor = Actor::new(cluster, self.shape, &nodes, number);
+        let mut notes = Notes::default();
+        let done = self
+            .events(plan, &mut actor, &mut notes)
+            .and_then(|()| self.settle(plan, &mut actor, &mut notes));
+        let memory = match done {
+            Ok(memory) => memory,
+            Err(error) => {
+                notes.violations.insert(Violation::Stuck(format!("{error:#}")));
+                0
+            }
+        };
+        Played {
+            violations: notes.violations,
+            ended: notes.states.into_values().collect(),
+            refused: actor.refused,
+            memory,
+        }
+    }
+
+    fn events(&self, plan: &Plan, actor: &mut Actor<'_>, notes: &mut Notes) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        let now = || u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut due: VecDeque<_> = plan.events.iter().collect();
+        let mut known = Some(blocks(self.cluster)?);
+        while !due.is_empty() || actor.is_dark() {
+            let picture = self.look()?;
+            self.watch(&picture, known.as_ref(), actor, notes)?;
+            // What starts from now on starts in these.
+            known = Some(blocks(self.cluster)?);
+            actor.power_on(Some(now()))?;
+            while let Some(timed) = due.front().filter(|timed| timed.at_ms <= now()) {
+                actor.happen(&timed.event, now(), &picture).with_context(|| timed.to_string())?;
+                if matches!(timed.event, Event::CutRack(_)) {
+                    known = None;
+                }
+                due.pop_front();
+            }
+            let next = due
+                .front()
+                .map_or(LOOK, |timed| Duration::from_millis(timed.at_ms.saturating_sub(now())).min(LOOK));
+            act_for(next);
+        }
+        Ok(())
+    }
+
+    /// The latest picture; slurmctld may be busy, or have been restarted.
+    fn look(&self) -> anyhow::Result<Picture> {
+        wait_for("slurmctld answers", ANSWERS, || {
+            Ok(picture::take(self.cluster).map_err(|error| format!("{error:#}")))
+        })
+    }
+
+    /// Holds the rules of running jobs against a picture.
+    fn watch(
+        &self,
+        picture: &Picture,
+        known: Option<&Blocks>,
+        actor: &Actor<'_>,
+        notes: &mut Notes,
+    ) -> anyhow::Result<()> {
+        for (job, line) in &picture.jobs {
+            let Some(ask) = actor.asked.get(&line.name) else { continue };
+            notes.states.insert((*job, line.name.clone()), line.state.clone());
+            if !line.runs() {
+                continue;
+            }
+            let start = notes.starts.entry((*job, line.nodes.clone())).or_insert_with(|| {
+                if let Some(broken) =
+                    known.and_then(|blocks| rules::locality(job.get(), ask, &line.nodes, blocks))
+                {
+                    notes.violations.insert(broken);
+                }
+                Start {
+                    name: line.name.clone(),
+                    nodes: line.nodes.clone(),
+                    blocks: known.cloned(),
+                    looked_at: BTreeSet::new(),
+                }
+            });
+            let broken = self.members(*job, ask.kind == Kind::Shared, start)?;
+            notes.violations.extend(broken);
+        }
+        Ok(())
+    }
+
+    /// Looks once at each list of members of a job.
+    fn members(&self, job: JobId, shared: bool, start: &mut Start) -> anyhow::Result<Vec<Violation>> {
+        let Some(blocks) = start.blocks.as_ref().filter(|_| !shared) else { return Ok(Vec::new()) };
+        let mut broken = Vec::new();
+        for tray in &start.nodes {
+            if start.looked_at.contains(tray) {
+                continue;
+            }
+            let path = self.cluster.root_of(tray)?.join(STATE).join(format!("job-{job}/nodes.cfg"));
+            // Not there yet, not there any more, or half of a tray that has lost its power.
+            let Ok(list) = fs::read_to_string(path) else { continue };
+            start.looked_at.insert(tray.clone());
+            let wanted = rules::domain(&start.nodes, tray, blocks);
+            let wanted = wanted.into_iter().filter_map(|node| self.addresses.get(node).cloned()).collect();
+            broken.extend(rules::members(job.get(), tray, &list, &wanted));
+        }
+        Ok(broken)
+    }
+
+    /// Heals, lets every job end, and looks. Gives slurmctld's memory.
+    fn settle(&mut self, plan: &Plan, actor: &mut Actor<'_>, notes: &mut Notes) -> anyhow::Result<u64> {
+        let struck = actor.struck(&plan.events);
+        actor.power_on(None)?;
+        self.cluster.heal(None)?;
+        if actor.cut {
+            let refused = actor.apply()?;
+            ensure!(
+                refused.is_none(),
+                "topology-gen does not join the rack again: {}",
+                refused.unwrap_or_default()
+            );
+        }
+        self.let_all_end(&struck, actor, notes)?;
+        actor.free_reservations()?;
+        self.idle()?;
+        let left = self.left()?;
+        let healthy = left.into_iter().filter(|(tray, _)| !struck.contains(tray));
+        notes.violations.extend(healthy.map(|(tray, what)| Violation::Left { tray, what }));
+        self.sweep(notes)?;
+        let fabric: Vec<BTreeSet<String>> =
+            self.nodes.chunks(self.shape.rack).map(|rack| rack.iter().cloned().collect()).collect();
+        notes.violations.extend(rules::blocks(&blocks(self.cluster)?, &fabric));
+        self.channels(notes)?;
+        let now = memory::resident(self.cluster)?;
+        let first = *self.memory.get_or_insert(now);
+        notes.violations.extend(rules::memory(first, now));
+        Ok(now)
+    }
+
+    /// Returns trays to service and releases jobs, as an operator does, until no job is there any more.
+    fn let_all_end(
+        &self,
+        struck: &BTreeSet<String>,
+        actor: &Actor<'_>,
+        notes: &mut Notes,
+    ) -> anyhow::Result<()> {
+        let known = blocks(self.cluster)?;
+        let over = wait_for("all jobs are over", ALL_OVER, || {
+            let picture = self.look()?;
+            self.watch(&picture, Some(&known), actor, notes)?;
+            let out: BTreeMap<String, String> = picture
+                .nodes
+                .iter()
+                .filter(|(_, node)| node.is_out())
+                .map(|(tray, node)| (tray.clone(), format!("{} {}", node.state, node.reason)))
+                .collect();
+            notes.violations.extend(rules::drained(&out, struck));
+            if !out.is_empty() {
+                let list = out.into_keys().collect::<Vec<_>>().join(",");
+                // Some may be in service again already, which it calls an error.
+                self.capture(&["scontrol", "update", &format!("nodename={list}"), "state=resume"])?;
+            }
+            let mine: Vec<_> =
+                picture.jobs.iter().filter(|(_, line)| actor.asked.contains_key(&line.name)).collect();
+            for (job, _) in mine.iter().filter(|(_, line)| line.is_held()) {
+                self.capture(&["scontrol", "release", &job.to_string()])?;
+            }
+            let there: Vec<String> = mine
+                .iter()
+                .filter(|(_, line)| !line.is_over())
+                .map(|(job, line)| format!("{job} {} {}", line.state, line.reason))
+                .collect();
+            Ok(if there.is_empty() { Ok(()) } else { Err(there.join("; ")) })
+        });
+        if over.is_err() {
+            // The next round begins without them.
+            self.capture(&["scancel", "--user=alice"])?;
+        }
+        over
+    }
+
+    fn capture(&self, argv: &[&str]) -> anyhow::Result<()> {
+        self.cluster.capture(&Target::controller(), argv).map(drop)
+    }
+
+    fn idle(&self) -> anyhow::Result<()> {
+        wait_for("the trays are idle", ALL_IDLE, || {
+            let picture = self.look()?;
+            let late: Vec<String> = picture
+                .nodes
+                .iter()
+                .filter(|(_, node)| !node.is_idle())
+                .map(|(tray, node)| format!("{tray} {} {}", node.state, node.reason))
+                .collect();
+            Ok(if late.is_empty() { Ok(()) } else { Err(late.join("; ")) })
+        })
+    }
+
+    /// What there is of any job on the trays.
+    fn left(&self) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
+        let mut left = BTreeMap::new();
+        let end = Instant::now() + LAST_TRACES;
+        loop {
+            left.clear();
+            for tray in &self.nodes {
+                let found = traces(self.cluster, tray)?;
+                if !found.is_empty() {
+                    left.insert(tray.clone(), found);
+                }
+            }
+            if left.is_empty() || Instant::now() >= end {
+                return Ok(left);
+            }
+            act_for(LOOK);
+        }
+    }
+
+    /// A job on each whole rack runs and leaves nothing, also of what was there before.
+    fn sweep(&self, notes: &mut Notes) -> anyhow::Result<()> {
+        let nodes = format!("--nodes={}", self.shape.rack);
+        let options = [nodes.as_str(), "--exclusive", "--output=/dev/null", "--job-name=sweep"];
+        let jobs: Vec<JobId> = (0..self.shape.racks)
+            .map(|_| self.cluster.submit(&options, "true"))
+            .collect::<anyhow::Result<_>>()?;
+        for job in jobs {
+            let job =
+                self.cluster.wait_ended(job, SWEEP).context("a job on a whole rack after all was healed")?;
+            ensure!(job.state == "COMPLETED", "after all was healed a job on a whole rack is {job:?}");
+        }
+        self.idle()?;
+        let left = self.left()?;
+        notes.violations.extend(left.into_iter().map(|(tray, what)| Violation::Left { tray, what }));
+        Ok(())
+    }
+
+    /// Scripts that began without a channel although their tray was one of several in a partition.
+    fn channels(&self, notes: &mut Notes) -> anyhow::Result<()> {
+        for tray in &self.nodes {
+            for name in without_channel(self.cluster, tray)? {
+                let starts = notes.starts.iter().filter(|(_, start)| start.name == name);
+                let on_this: Vec<_> = starts.filter(|(_, start)| start.nodes.first() == Some(tray)).collect();
+                let needs_none = |start: &Start| {
+                    start
+                        .blocks
+                        .as_ref()
+                        .is_none_or(|blocks| rules::domain(&start.nodes, tray, blocks).len() < 2)
+                };
+                if let Some(((job, _), _)) = on_this.iter().find(|(_, start)| !needs_none(start)) {
+                    notes.violations.insert(Violation::NoChannel { job: job.get(), tray: tray.clone() });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The blocks that slurmctld has now.
+fn blocks(cluster: &Cluster) -> anyhow::Result<Blocks> {
+    let blocks = wait_for("slurmctld tells its blocks", ANSWERS, || {
+        Ok(cluster.blocks().map_err(|error| format!("{error:#}")))
+    })?;
+    Ok(blocks.into_iter().map(|block| (block.name, block.nodes.into_iter().collect())).collect())
+}
