@@ -13,6 +13,7 @@ mod generate;
 mod plan;
 mod probe;
 mod show;
+mod simulate;
 mod tiers;
 mod watch;
 mod why;
@@ -69,6 +70,8 @@ enum Command {
     Tiers(tiers::Args),
     /// Draw racks, trays, jobs and what still fits: in the terminal, as SVG, as a page
     Show(show::Args),
+    /// Replay jobs on racks: what the placement does to occupancy, waits and NVLink locality
+    Simulate(simulate::Args),
 }
 
 /// The whole command line as clap knows it: for man pages and completions.
@@ -145,6 +148,7 @@ fn run_to_code(
         Command::Tiers(args) => tiers::run(args, &mut output),
         Command::Convert(args) => convert::run(args, &mut output),
         Command::Show(args) => show::run(args, &mut output),
+        Command::Simulate(args) => simulate::run(args, &mut output),
     };
     match done {
         Ok(code) => code,

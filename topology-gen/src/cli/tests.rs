@@ -10,6 +10,7 @@ mod files;
 mod help;
 mod pictures;
 mod plans;
+mod simulate;
 
 struct Run {
     code: u8,

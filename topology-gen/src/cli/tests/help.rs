@@ -24,6 +24,7 @@ fn help_lists_the_commands_and_exit_codes() {
       convert   Turn a topology.conf into a topology.yaml, or back
       tiers     Print the lines of slurm.conf and the QOS that offer the topologies of a topology.yaml to users
       show      Draw racks, trays, jobs and what still fits: in the terminal, as SVG, as a page
+      simulate  Replay jobs on racks: what the placement does to occupancy, waits and NVLink locality
       help      Print this message or the help of the given subcommand(s)
     
     Options:

@@ -1,0 +1,87 @@
+//! Our placement core, the one that the plugin and `topology-gen why` use.
+
+use fabric::placement::{Partition, Rules, candidates};
+
+use super::{Placer, PlacerFault, Refused, View};
+use crate::job::Ask;
+
+/// Asks [`fabric::placement`] and takes its first candidate, on the free trays with the lowest numbers of each partition.
+///
+/// The plugin does the same where jobs have whole trays, all trays weigh the same and no GRES or CPUs are short.
+#[derive(Debug, Clone, Default)]
+pub struct Ours {
+    rules: Rules,
+    partitions: Vec<Partition>,
+}
+
+impl Ours {
+    /// With a site's settings. Aggregated blocks come with the site.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, partitions: Vec::new() }
+    }
+}
+
+impl Placer for Ours {
+    fn place(&mut self, view: View<'_>, ask: Ask) -> Result<Result<Vec<u32>, Refused>, PlacerFault> {
+        if self.rules.levels != *view.site.levels() {
+            self.rules.levels = view.site.levels().clone();
+        }
+        self.partitions.clear();
+        self.partitions.extend(view.site.partitions().iter().map(|trays| {
+            let capacity = view.site.capacity(trays);
+            let free = view.usable.count_in(trays);
+            Partition {
+                trays: capacity,
+                healthy: view.up.count_in(trays).min(capacity),
+                free,
+                idle: free,
+                required: 0,
+                weight: 0,
+                light: free,
+            }
+        }));
+        let candidate = match candidates(&self.partitions, &ask.request(), &self.rules) {
+            Ok(mut ways) => ways.next().ok_or("the placement core offers no candidate")?,
+            Err(refusal) => return Ok(Err(Refused::Policy(refusal))),
+        };
+        let mut chosen = Vec::with_capacity(ask.trays as usize);
+        for share in candidate.shares {
+            let trays = &view.site.partitions()[share.partition];
+            chosen.extend(view.usable.ones_in(trays).take(share.trays as usize));
+        }
+        Ok(Ok(chosen))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::Site;
+    use crate::trays::TraySet;
+    use fabric::placement::{Outlook, Refusal};
+
+    #[test]
+    fn the_core_chooses_and_says_why_not() {
+        let site = Site::racks(2, 4, 1, 0).unwrap();
+        let mut up = TraySet::full(8);
+        up.remove(4);
+        let mut usable = up.clone();
+        usable.remove_all(&[0, 1]);
+        let mut ours = Ours::default();
+        let mut ask = |trays, segment| {
+            ours.place(View { site: &site, up: &up, usable: &usable }, Ask { trays, segment }).unwrap()
+        };
+        assert_eq!(ask(2, 0), Ok(vec![2, 3]));
+        assert_eq!(ask(3, 0), Ok(vec![5, 6, 7]));
+        assert_eq!(ask(4, 2), Ok(vec![2, 3, 5, 6]));
+        assert_eq!(
+            ask(4, 0),
+            Err(Refused::Policy(Refusal::NoPartitionFree { wanted: 4, best_free: 3, best_unhealthy: 1 }))
+        );
+        let mut outlook = |trays| ours.outlook(&site, &up, Ask { trays, segment: 0 }).unwrap();
+        assert_eq!(
+            [outlook(4), outlook(8), outlook(9)],
+            [Outlook::Later, Outlook::WhenMended, Outlook::Never]
+        );
+    }
+}

@@ -1,0 +1,254 @@
+//! `topology-gen simulate`: what a placement policy does to a site's workload.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use fabric::placement::{Rules, Span, Split};
+use fabric::{Blame, Report};
+use replay::outages::Failures;
+use replay::placer::{Naive, Ours, Placer};
+use replay::report::{Run, table};
+use replay::scenario::{Reference, Scenario, Settings};
+use replay::segments::SegmentRules;
+use replay::site::Site;
+use replay::workload::{csv, reference};
+use replay::{DAY, HOUR};
+
+use super::diff::topologies_of;
+use super::{Output, in_file, read_text, show};
+use crate::failure::{Failure, OK};
+use crate::write;
+
+/// Options of `simulate`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Jobs from a CSV file with the columns submit,trays,run and, if wanted, limit,segment,priority,name; - for standard
+    /// input; without it the jobs of the reference scenario
+    #[arg(long, value_name = "FILE")]
+    workload: Option<PathBuf>,
+    /// Write the jobs to this file as CSV
+    #[arg(long, value_name = "FILE")]
+    save_workload: Option<PathBuf>,
+    /// Jobs of the reference scenario
+    #[arg(long, value_name = "N", default_value_t = Reference::default().jobs, conflicts_with = "workload")]
+    jobs: u32,
+    /// Days over which they arrive
+    #[arg(long, value_name = "N", default_value_t = Reference::default().days, value_parser = clap::value_parser!(u64).range(1..=3650), conflicts_with = "workload")]
+    days: u64,
+    /// Tray hours that they ask for, by those that the trays in service can give in that time
+    #[arg(long, value_name = "RATIO", default_value_t = Reference::default().load, value_parser = positive, conflicts_with = "workload")]
+    load: f64,
+    #[command(flatten)]
+    fabric: FabricArgs,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Seeds of jobs and failures, each a replay of its own
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1])]
+    seed: Vec<u64>,
+    /// Share of the time that a tray is out of service
+    #[arg(long, value_name = "SHARE", default_value_t = Reference::default().failures.unavailable, value_parser = share)]
+    unavailable: f64,
+    /// Mean hours until a tray is back
+    #[arg(long, value_name = "HOURS", default_value_t = Reference::default().failures.repair_hours, value_parser = positive)]
+    repair_hours: f64,
+    /// Hours of a job's run between two checkpoints, from which it goes on after the loss of a tray; 0: from its begin
+    #[arg(long, value_name = "HOURS", default_value_t = Settings::default().checkpoint / HOUR)]
+    checkpoint_hours: u64,
+    /// Hours at the begin, while the site fills up, that count for nothing
+    #[arg(long, value_name = "HOURS", default_value_t = Settings::default().warm_up / HOUR)]
+    warm_up_hours: u64,
+    /// Jobs behind the first blocked one that a scheduling cycle looks at, as bf_max_job_test
+    #[arg(long, value_name = "N", default_value_t = Settings::default().depth)]
+    depth: usize,
+    /// Seconds between two scheduling cycles at least
+    #[arg(long, value_name = "SECONDS", default_value_t = Settings::default().interval, value_parser = clap::value_parser!(u64).range(1..))]
+    interval: u64,
+    /// Write all numbers to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// The fabric.
+#[derive(Debug, clap::Args)]
+struct FabricArgs {
+    /// Take the NVLink partitions from the blocks of this topology.yaml instead of alike racks
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["racks", "trays", "split_racks", "drained"])]
+    file: Option<PathBuf>,
+    /// Which block topology of the file; without it the default one, else the first
+    #[arg(long, value_name = "NAME", requires = "file")]
+    topology: Option<String>,
+    /// Racks
+    #[arg(long, value_name = "N", default_value_t = Reference::default().racks)]
+    racks: u32,
+    /// Trays of a rack
+    #[arg(long, value_name = "N", default_value_t = Reference::default().trays)]
+    trays: u32,
+    /// NVLink partitions of a rack
+    #[arg(long, value_name = "N", default_value_t = Reference::default().parts)]
+    split_racks: u32,
+    /// Trays of each rack that are drained all the time
+    #[arg(long, value_name = "N", default_value_t = Reference::default().drained)]
+    drained: u32,
+}
+
+/// The policy.
+#[derive(Debug, clap::Args)]
+struct PolicyArgs {
+    /// Who places the jobs: ours, the plugin's choice; naive, the first free trays wherever they are
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Who::Ours, Who::Naive], hide_possible_values = true, value_name = "WHO")]
+    placer: Vec<Who>,
+    /// Settings of the plugin as in slurm.conf's TopologyParam: nvlink_split=packed, nvlink_span=degraded
+    #[arg(long, value_name = "PARAMETERS", default_value = "")]
+    topology_param: String,
+    /// Trays of each NVLink partition that jobs do not get, to stand in for broken ones
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    spares: u32,
+    /// Segments of jobs that have none, by their trays: 17-:16,8-16:4 gives jobs of 17 trays and more segments of 16
+    #[arg(long, value_name = "RULES", default_value = "")]
+    segments: SegmentRules,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Who {
+    Ours,
+    Naive,
+}
+
+fn number(text: &str, fits: impl Fn(f64) -> bool, what: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|&number| fits(number)).ok_or_else(|| format!("not {what}"))
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    number(text, |number| number > 0.0 && number <= 1e6, "a number above 0, up to a million")
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(text, |number| (0.0..=0.9).contains(&number), "a number from 0 to 0.9")
+}
+
+pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
+    let mut rules = Rules::default();
+    for unknown in rules.read(&args.policy.topology_param) {
+        output.say(format_args!("warning: {unknown}: no such setting of slurm-nvlink; it is ignored"));
+    }
+    let mut report = replay::report::Report { title: title(args), assumptions: Vec::new(), runs: Vec::new() };
+    let workload = args
+        .workload
+        .as_ref()
+        .map(|path| csv::parse(&read_text(path)?).map_err(|error| in_file(path, &error)));
+    let workload = workload.transpose()?;
+    for &seed in &args.seed {
+        let scenario = scenario(args, seed, workload.as_deref())?;
+        if let Some(path) = &args.save_workload {
+            put(path, &csv::emit(&scenario.jobs), output)?;
+        }
+        for &who in &args.policy.placer {
+            output.say(format_args!("seed {seed}: {} jobs placed by {}", scenario.jobs.len(), who.name()));
+            let mut placer: Box<dyn Placer> = match who {
+                Who::Ours => Box::new(Ours::new(rules.clone())),
+                Who::Naive => Box::new(Naive),
+            };
+            let summary =
+                replay::run(&scenario, placer.as_mut()).map_err(|error| Failure::of(Blame::Bug, &error))?;
+            report.runs.push(Run { placer: who.name().to_owned(), summary });
+        }
+        report.assumptions = assumptions(args, &scenario, &rules);
+    }
+    output.data(&table::text(&report))?;
+    if let Some(path) = &args.json {
+        put(path, &report.json().map_err(|error| Failure::of(Blame::Bug, &error))?, output)?;
+    }
+    Ok(OK)
+}
+
+impl Who {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Naive => "naive",
+        }
+    }
+}
+
+fn put(path: &Path, text: &str, output: &mut Output<'_>) -> Result<(), Failure> {
+    write::replace(path, text).map_err(|error| Failure::of(Blame::Config, &error))?;
+    output.say(format_args!("wrote {}", path.display()));
+    Ok(())
+}
+
+fn scenario(args: &Args, seed: u64, workload: Option<&[replay::job::Job]>) -> Result<Scenario, Failure> {
+    let wrong = |error: &dyn std::error::Error| Failure(Report::of_error(Blame::Config, error));
+    let FabricArgs { racks, trays, split_racks, drained, .. } = args.fabric;
+    let failures = Failures { unavailable: args.unavailable, repair_hours: args.repair_hours };
+    let settings = Settings {
+        interval: args.interval,
+        depth: args.depth,
+        checkpoint: args.checkpoint_hours.saturating_mul(HOUR),
+        warm_up: args.warm_up_hours.saturating_mul(HOUR),
+        ..Settings::default()
+    };
+    let site = match &args.fabric.file {
+        Some(path) => {
+            let topologies = topologies_of(path)?;
+            let chosen = show::chosen(&topologies, args.fabric.topology.as_deref())?;
+            Site::of_topology(chosen).map_err(|error| in_file(path, &error))?
+        }
+        None => Site::racks(racks, trays, split_racks, drained).map_err(|error| wrong(&error))?,
+    };
+    let (mut jobs, horizon) = match workload {
+        Some(jobs) => (jobs.to_vec(), None),
+        None => {
+            let served = f64::from(site.trays() - u32::try_from(site.drained().len()).unwrap_or(0));
+            let horizon = args.days * DAY;
+            let work = served * (1.0 - failures.unavailable) * horizon as f64 * args.load;
+            (reference::jobs(seed, args.jobs, horizon, work), Some(horizon))
+        }
+    };
+    args.policy.segments.apply(&mut jobs);
+    let site = site.with_spares(args.policy.spares).map_err(|error| wrong(&error))?;
+    Ok(Scenario { site, jobs, failures, seed, horizon, settings })
+}
+
+fn title(args: &Args) -> String {
+    let FabricArgs { racks, trays, split_racks, drained, .. } = args.fabric;
+    let fabric = match &args.fabric.file {
+        Some(path) => path.display().to_string(),
+        None => {
+            let parts = if split_racks > 1 {
+                format!(" in {split_racks} NVLink partitions each")
+            } else {
+                String::new()
+            };
+            let drained = if drained > 0 { format!(", {drained} drained in each") } else { String::new() };
+            format!("{racks} racks of {trays} trays{parts}{drained}")
+        }
+    };
+    let jobs = match &args.workload {
+        Some(path) => format!("jobs of {}", path.display()),
+        None => format!("{} jobs in {} days, load {}", args.jobs, args.days, args.load),
+    };
+    format!("{fabric}; {jobs} (simulated time, real placement)")
+}
+
+fn assumptions(args: &Args, scenario: &Scenario, rules: &Rules) -> Vec<String> {
+    let mut said = scenario.assumptions();
+    if args.workload.is_none() {
+        said.extend(reference::assumptions());
+    }
+    let split = match rules.split {
+        Split::Even => "evenly",
+        Split::Packed => "one partition filled before the next",
+    };
+    let span = match rules.span {
+        Span::Larger => "only jobs larger than every partition",
+        Span::Degraded => "also jobs that no partition holds while trays are away",
+    };
+    said.push(format!("ours: jobs over several NVLink partitions are divided {split}; {span} span."));
+    said.push("naive: the free trays with the lowest numbers, whatever partition they are in.".to_owned());
+    let rules = args.policy.segments.to_string();
+    if !rules.is_empty() {
+        said.push(format!("Segments of jobs that have none: {rules}."));
+    }
+    said
+}
