@@ -92,7 +92,8 @@ pub fn ask_slurm(slurm: &Slurm, conf: &Path, job: JobId, deadline: Deadline) -> 
         }
     };
     let id = job.to_string();
-    // "Incomplete" leaves a job alone that has ended meanwhile: without it a cancelled job would come back.
+    // "Incomplete" leaves a job alone that has ended or has been put back meanwhile: without it a cancelled job would come back, and
+    // of two members that ask at once the second would cancel what the first one has put back.
     match run(&slurm.scontrol, &["requeuehold", "Incomplete", &id]) {
         Ok(()) => Ok("requeued and held it"),
         Err(requeue) => match run(&slurm.scancel, &[&id]) {

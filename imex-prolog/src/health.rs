@@ -11,6 +11,7 @@ use crate::ctl::{Ctl, OwnState, is_program};
 use crate::deadline::Deadline;
 use crate::fit::{Fit, fit, is_named_after_fabric};
 use crate::imexd_config::CONFIG_FILE;
+use crate::job_end::JobEnd;
 use crate::lock::TrayLock;
 use crate::members::{block_of, load_topologies};
 use crate::paths::Paths;
@@ -26,7 +27,7 @@ use fabric::nvml::NvmlError;
 use fabric::reading::TrayReading;
 use fabric::report::Report;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What a check gets from outside.
 #[derive(Debug)]
@@ -212,6 +213,12 @@ fn check_tray(ground: &Ground, settings: &Settings, is_used: bool, health: &mut 
     };
     for job in &status.jobs {
         judge_job(job, health);
+        if is_over_for_slurm(job, ground) {
+            health.warnings.push(format!(
+                "Slurm has ended job {}, and no epilog has removed its IMEX domain yet; the next prolog does",
+                job.job
+            ));
+        }
     }
     if let Some(standing) = &status.standing {
         judge_standing(standing, ground, settings, health);
@@ -252,6 +259,15 @@ fn judge_job(job: &JobStatus, health: &mut Health) {
             health.warnings.push(format!("job {id}: {why}; the next prolog removes it"));
         }
     }
+}
+
+/// Whether slurmd has written down the end of a job whose domain is here as if it ran. slurmd forgets it after some minutes.
+fn is_over_for_slurm(job: &JobStatus, ground: &Ground) -> bool {
+    let Some(domain) = job.domain.as_ref().filter(|domain| !domain.ended) else { return false };
+    let (Some(age), Some(node)) = (domain.age_seconds, &ground.node) else { return false };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |span| span.as_secs());
+    let spool = SlurmConf::load(&ground.conf).unwrap_or_default().spool_dir(node.as_str());
+    JobEnd::watch(&spool, job.job, now.checked_sub(age)).is_over()
 }
 
 fn judge_standing(standing: &JobStatus, ground: &Ground, settings: &Settings, health: &mut Health) {

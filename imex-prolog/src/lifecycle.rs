@@ -216,7 +216,9 @@ fn leave<W: World>(world: &mut W, mut record: Record, why: Readiness) -> Result<
     match why {
         // Not a way out of anything; the caller takes it.
         Readiness::RunEnded | Readiness::Ready { .. } => Ok(Begun::RunEnded),
-        peers @ (Readiness::PeersMissing { .. } | Readiness::NoView { .. }) => {
+        peers @ (Readiness::PeersMissing { .. }
+        | Readiness::PartitionsMissing { .. }
+        | Readiness::NoView { .. }) => {
             give_up(world, &mut record, State::NoDomain, &peers)?;
             Ok(Begun::NoDomain(peers))
         }

@@ -6,8 +6,8 @@
 
 use fabric::hostlist::HostList;
 use fabric::names::{BlockName, NodeName};
-use fabric::topology::{Block, Topology, cluster_default};
-use std::collections::HashSet;
+use fabric::topology::{Block, BlockTopology, Topology, cluster_default};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -85,9 +85,13 @@ pub fn load_topologies(slurm_conf: &Path) -> Result<Vec<Topology>, MembersError>
 /// The block of `node`: in the cluster's default topology, else in the first topology that holds it.
 #[must_use]
 pub fn block_of<'a>(topologies: &'a [Topology], node: &NodeName) -> Option<&'a Block> {
+    in_order(topologies).find_map(|topology| topology.block_of(node.as_ref()))
+}
+
+/// All topologies with blocks, the cluster's default first.
+fn in_order(topologies: &[Topology]) -> impl Iterator<Item = &BlockTopology> {
     let default = cluster_default(topologies).and_then(Topology::block);
-    let mut all = default.into_iter().chain(topologies.iter().filter_map(Topology::block));
-    all.find_map(|topology| topology.block_of(node.as_ref()))
+    default.into_iter().chain(topologies.iter().filter_map(Topology::block))
 }
 
 /// The job's trays in `block`, in the job's order.
@@ -105,10 +109,44 @@ pub fn members(block: &Block, own: &NodeName, job_nodes: &HostList) -> Result<Me
     }
 }
 
+/// One block of a job that lies in several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The block.
+    pub block: BlockName,
+    /// The first of the job's trays in it.
+    pub first: NodeName,
+    /// How many of the job's trays are in it.
+    pub trays: usize,
+}
+
+/// The job's trays by block, in the order of the job's node list; trays in no block are left out. The same on all trays.
+#[must_use]
+pub fn shares(topologies: &[Topology], job_nodes: &HostList) -> Vec<Share> {
+    let mut blocks: HashMap<&NodeName, &BlockName> = HashMap::new();
+    for topology in in_order(topologies) {
+        for block in &topology.blocks {
+            for node in block.nodes.iter() {
+                blocks.entry(node).or_insert(&block.name);
+            }
+        }
+    }
+    let mut shares: Vec<Share> = Vec::new();
+    let mut seen = HashSet::new();
+    for node in job_nodes.iter().filter(|node| seen.insert(*node)) {
+        let Some(block) = blocks.get(node) else { continue };
+        match shares.iter_mut().find(|share| share.block == **block) {
+            Some(share) => share.trays += 1,
+            None => shares.push(Share { block: (*block).clone(), first: node.clone(), trays: 1 }),
+        }
+    }
+    shares
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fabric::topology::{BlockTopology, TopologyKind};
+    use fabric::topology::TopologyKind;
     use proptest::prelude::*;
 
     fn topology(name: &str, cluster_default: bool, blocks: &[(&str, &str)]) -> Topology {
@@ -142,6 +180,23 @@ mod tests {
     fn a_job_over_two_blocks_has_a_domain_in_each() {
         assert_eq!(found("n[3-6]", "n3"), "a n3 n4 0");
         assert_eq!(found("n[3-6]", "n6"), "b n5 n6 1");
+    }
+
+    #[test]
+    fn shares_are_in_the_order_of_the_job_and_agree_with_the_members() {
+        let topologies = [topology("t", true, &[("a", "n[1-4]"), ("b", "n[5-8]")])];
+        let job = HostList::parse("n[7,3,8,3],x1,n4").unwrap();
+        let found: Vec<String> = shares(&topologies, &job)
+            .iter()
+            .map(|share| format!("{} {} {}", share.block, share.first, share.trays))
+            .collect();
+        assert_eq!(found, ["b n7 2", "a n3 2"]);
+        for share in shares(&topologies, &job) {
+            let block = block_of(&topologies, &share.first).unwrap();
+            let members = members(block, &share.first, &job).unwrap();
+            assert_eq!((members.own_index, members.nodes.len()), (0, share.trays));
+        }
+        assert_eq!(shares(&topologies, &HostList::parse("x[1-3]").unwrap()), []);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 use crate::ctl::{CtlError, OwnRow, OwnState};
 use crate::network::Knock;
+use fabric::names::BlockName;
 use std::time::Duration;
 
 /// First pause between two looks.
@@ -111,6 +112,11 @@ pub enum Readiness {
         /// Why they were given up.
         why: Missing,
     },
+    /// The own domain is complete, but other NVLink partitions of the job are not.
+    PartitionsMissing {
+        /// Their blocks, each with what is known about it.
+        missing: Vec<(BlockName, String)>,
+    },
     /// The own daemon is READY, but the tool never showed the connections.
     NoView {
         /// What it said last.
@@ -130,6 +136,10 @@ impl Readiness {
             Self::DaemonDied => "the daemon ended".to_owned(),
             Self::NotReady { last } => format!("the daemon was not READY; last answer: {last}"),
             Self::NoView { last } => format!("the connections could not be read; last answer: {last}"),
+            Self::PartitionsMissing { missing } => {
+                let list: Vec<&str> = missing.iter().map(|(block, _)| block.as_str()).collect();
+                format!("other NVLink partitions of the job are not complete: {}", list.join(", "))
+            }
             Self::PeersMissing { missing, why } => {
                 let list: Vec<String> =
                     missing.iter().map(|(index, word)| format!("{index} {word}")).collect();

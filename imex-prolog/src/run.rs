@@ -16,6 +16,7 @@ use crate::metrics::{self, MetricsError, Run};
 use crate::paths::Paths;
 use crate::procfs::{Proc, ProcError, Started};
 use crate::resolve::Lookup;
+use crate::roll_call::Partition;
 use crate::secure_fs::Dir;
 use crate::tray::{Tray, TrayError};
 use crate::verdict::Outcome;
@@ -201,6 +202,8 @@ struct Ground {
     started: Started,
     /// Tells a prolog that Slurm is ending its job.
     job_end: Option<JobEnd>,
+    /// See [`Tray::partitions`].
+    partitions: Vec<Partition>,
 }
 
 impl Ground {
@@ -212,7 +215,7 @@ impl Ground {
         let boot = proc.boot_id().map_err(|error| node(&error))?;
         let started = started.map_err(|error| node(&error))?;
         let state = Dir::create(&paths.run_dir, 0o700).map_err(|error| node(&error))?;
-        Ok(Self { proc, state, boot, started, job_end: None })
+        Ok(Self { proc, state, boot, started, job_end: None, partitions: Vec::new() })
     }
 
     fn tray(self, paths: &Paths, settings: Settings, times: Times) -> Result<Tray<TrayOwner>, Outcome> {
@@ -241,6 +244,7 @@ impl Ground {
             budget: times.whole,
             forming: times.forming,
             job_end: self.job_end,
+            partitions: self.partitions,
             roll: None,
         })
     }

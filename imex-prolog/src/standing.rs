@@ -114,9 +114,9 @@ pub fn settle<W: StandingWorld>(
             Ok(Some(Begun::Ready { after, agreed: Duration::ZERO, domain }))
         }
         Readiness::RunEnded => Ok(Some(Begun::RunEnded)),
-        peers @ (Readiness::PeersMissing { .. } | Readiness::NoView { .. }) => {
-            Ok(Some(Begun::NoDomain(peers)))
-        }
+        peers @ (Readiness::PeersMissing { .. }
+        | Readiness::PartitionsMissing { .. }
+        | Readiness::NoView { .. }) => Ok(Some(Begun::NoDomain(peers))),
         // No fault of the standing daemon's.
         own @ (Readiness::CutOff { .. } | Readiness::NoRollCall { .. }) => Ok(Some(Begun::Failed(own))),
         own @ (Readiness::DaemonDied | Readiness::NotReady { .. }) => {
@@ -146,7 +146,9 @@ pub fn withdraw<W: StandingWorld>(world: &mut W, wanted: &Wanted, why: Readiness
     take_down(world, guest.job, Stored::Record(Box::new(guest)))?;
     Ok(match why {
         Readiness::RunEnded | Readiness::Ready { .. } => Begun::RunEnded,
-        peers @ (Readiness::PeersMissing { .. } | Readiness::NoView { .. }) => Begun::NoDomain(peers),
+        peers @ (Readiness::PeersMissing { .. }
+        | Readiness::PartitionsMissing { .. }
+        | Readiness::NoView { .. }) => Begun::NoDomain(peers),
         own => Begun::Failed(own),
     })
 }

@@ -18,7 +18,7 @@ use crate::paths::Paths;
 use crate::procfs::{Process, Started};
 use crate::readiness::{Patience, Readiness, wait_ready};
 use crate::record::{self, Kind, Record, RecordError};
-use crate::roll_call::RollCall;
+use crate::roll_call::{Partition, RollCall};
 use crate::secure_fs::{Dir, FsError};
 use crate::tls::{self, TlsError};
 use crate::watch;
@@ -136,6 +136,8 @@ pub struct Tray<O> {
     pub forming: Deadline,
     /// Tells a prolog that Slurm is ending its job.
     pub job_end: Option<JobEnd>,
+    /// The NVLink partitions of the job, where it has several and this tray calls the roll in one of them.
+    pub partitions: Vec<Partition>,
     /// This tray's part in the roll call, once it is open.
     pub roll: Option<RollCall>,
 }

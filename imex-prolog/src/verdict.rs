@@ -8,7 +8,7 @@
 //! | domain complete, nothing to do, run already over | 0 | |
 //! | own fabric wrong, own daemon does not start, dies or never is READY, port taken, no channel, state not writable, tray locked | 1 | this tray must not take the next job either |
 //! | this tray's interface down, or nobody of several members answers it in any way | 1 | it is this tray that is cut off |
-//! | own daemon READY, a member missing | 0, no channel | the tray that is at fault exits 1 by itself; a healthy tray that drained itself for a peer would take the rack with it |
+//! | own daemon READY, a member or another NVLink partition of the job missing | 0, no channel | the tray that is at fault exits 1 by itself; a healthy tray that drained itself for a peer would take the rack with it |
 //! | settings, topology, names wrong | 0, no channel | the same on every tray: exit 1 would drain them all |
 //! | bug in this program | 0, no channel | likewise |
 //!
@@ -25,6 +25,7 @@ use crate::readiness::{Missing, Readiness};
 
 use crate::record::{Member, State};
 use crate::tray::TrayError;
+use fabric::names::BlockName;
 use fabric::report::{Blame, Report};
 
 /// How a run ended.
@@ -229,6 +230,7 @@ fn peer_report(readiness: &Readiness, members: &[Member]) -> Report {
             };
             (format!("{} of {} members {how}", missing.len(), members.len()), missing.as_slice())
         }
+        Readiness::PartitionsMissing { missing } => return partitions_report(missing),
         Readiness::NoView { last } => {
             (format!("the members' connections could not be read; last answer: {last}"), [].as_slice())
         }
@@ -243,6 +245,15 @@ fn peer_report(readiness: &Readiness, members: &[Member]) -> Report {
             None => format!("member {index}: {word}"),
         });
     }
+    report
+}
+
+fn partitions_report(missing: &[(BlockName, String)]) -> Report {
+    let message = format!("{} other NVLink partitions of the job are not complete", missing.len());
+    let mut report = Report::new(Blame::Peer, message).with_hint(
+        "look at imex.log of the job's nodes in the blocks named here; this node stays in service",
+    );
+    report.detail.extend(missing.iter().map(|(block, word)| format!("block {block}: {word}")));
     report
 }
 

@@ -34,6 +34,10 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "imex::jobs_that_do_not_hold_a_tray_have_none", body: Body::On(SMALL, no_domain) },
     Case { name: "imex::settings_can_leave_jobs_without", body: Body::On(SMALL, switched_off) },
     Case { name: "imex::prolog_and_epilog_can_run_twice_or_alone", body: Body::On(SMALL, repeated) },
+    Case {
+        name: "imex::a_script_waits_for_the_domains_of_all_partitions",
+        body: Body::On(SMALL, other_partition_late),
+    },
     Case { name: "imex::a_daemon_that_dies_under_a_job", body: Body::On(SMALL, dies_under_a_job) },
     Case {
         name: "imex::a_daemon_that_refuses_drains_its_tray",
@@ -210,6 +214,35 @@ fn repeated(cluster: &Cluster) -> anyhow::Result<()> {
     // Its epilog once more.
     hook(cluster, EPILOG, tray, job.id.get(), &job.nodes)?;
     exactly(cluster, &[])
+}
+
+/// The script runs on a tray of the first rack, whose domain is complete long before that of the second one.
+fn other_partition_late(cluster: &Cluster) -> anyhow::Result<()> {
+    const LATE: &str = "r02n04";
+    let slow = Fault { kind: FaultKind::ImexSlowStart, ms: Some(4_000) };
+    cluster.fault(LATE, slow, None)?;
+    let begun = begins_whole(cluster);
+    cluster.heal(Some(LATE))?;
+    finish_all(cluster, &[&begun?])
+}
+
+fn begins_whole(cluster: &Cluster) -> anyhow::Result<Running> {
+    let script = "touch /tmp/began-$SLURM_JOB_ID; until [ -e /tmp/end-$SLURM_JOB_ID ]; do sleep 0.05; done";
+    let id = cluster.submit(&["-N8", "--exclusive", "--output=/dev/null"], script)?;
+    let began = cluster.root_of("r01n01")?.join(format!("tmp/began-{id}"));
+    wait_for("the script begins", SOON, || {
+        Ok(if began.exists() { Ok(()) } else { Err(format!("{:?}", cluster.job(id)?)) })
+    })?;
+    // What is not so now was not so when the script began.
+    for tray in cluster.nodes() {
+        let record = cluster.root_of(&tray)?.join(format!("run/slurm-nvlink/imex/job-{id}.record"));
+        let text = fs::read_to_string(record)?;
+        ensure!(text.contains("\"state\":\"ready\""), "the script has begun, and {tray} has {text}");
+    }
+    let job = crate::domain::settled(cluster, id)?;
+    all_up(cluster, &job)?;
+    exactly(cluster, &[&job])?;
+    Ok(job)
 }
 
 fn dies_under_a_job(cluster: &Cluster) -> anyhow::Result<()> {

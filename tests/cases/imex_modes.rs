@@ -16,6 +16,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use tests::cluster::Target;
 use tests::fault::{Fault, FaultKind};
+use tests::soak::Plant;
 use tests::{Cluster, wait_for};
 
 pub(crate) const CASES: &[Case] = &[
@@ -25,7 +26,10 @@ pub(crate) const CASES: &[Case] = &[
         name: "imex_modes::a_fabric_that_leaves_no_tray_needs_no_domain",
         body: Body::On(NVL8, no_fabric),
     },
-    Case { name: "imex_modes::the_health_check_drains_a_tray", body: Body::Own(SMALL, health) },
+    Case {
+        name: "imex_modes::the_health_check_drains_a_tray_at_fault_and_tells_of_leftovers",
+        body: Body::Own(SMALL, health),
+    },
 ];
 
 /// Four trays whose fabric does not leave them.
@@ -161,9 +165,9 @@ const CHECK_TEXT: &str = "#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nreason=
      scontrol update nodename=\"$SLURMD_NODENAME\" state=drain reason=\"$reason\"\n";
 
 fn health(setup: &Setup) -> anyhow::Result<()> {
-    let builder = setup.builder("health").file(CHECK, CHECK_TEXT);
+    let builder = setup.builder("health").with_orders().file(CHECK, CHECK_TEXT);
     let cluster = builder.set("HealthCheckProgram", CHECK).set("HealthCheckInterval", "2").start()?;
-    on(&cluster, "imex_modes::the_health_check_drains_a_tray", drains)
+    on(&cluster, "imex_modes::the_health_check_drains_a_tray_at_fault_and_tells_of_leftovers", drains)
 }
 
 fn drains(cluster: &Cluster) -> anyhow::Result<()> {
@@ -186,5 +190,25 @@ fn drains(cluster: &Cluster) -> anyhow::Result<()> {
     let healthy = cluster.tray(SICK, &["imex-prolog", "health"])?;
     ensure!(healthy.starts_with(&format!("ok: {SICK} in block nvl-")), "{healthy}");
     cluster.ctl(&["scontrol", "update", &format!("nodename={SICK}"), "state=resume"])?;
-    cluster.wait_idle(&cluster.nodes())
+    cluster.wait_idle(&cluster.nodes())?;
+    without_epilog(cluster, SICK)
+}
+
+/// A tray whose epilog never ran may take jobs, since the next prolog removes what the last job left; the operator is told.
+fn without_epilog(cluster: &Cluster, tray: &str) -> anyhow::Result<()> {
+    let one = format!("-w{tray}");
+    Plant::NoEpilog.on(cluster, tray)?;
+    let job = start(cluster, &["-N1", &one])?;
+    finish(cluster, &job)?;
+    cluster.order(tray, &sim::hook::Settings::default())?;
+    cluster.wait_idle(&cluster.nodes())?;
+    ensure!(!traces(cluster, tray)?.is_empty(), "nothing is left to be found");
+    let health = cluster.capture(&Target::node(tray), &["imex-prolog", "health"])?;
+    let said = format!("Slurm has ended job {}, and no epilog has removed its IMEX domain yet", job.id);
+    ensure!(health.status.success() && health.stderr.contains(&said), "{health:?}");
+    let next = start(cluster, &["-N1", &one])?;
+    exactly(cluster, &[&next])?;
+    finish(cluster, &next)?;
+    cluster.wait_idle(&cluster.nodes())?;
+    exactly(cluster, &[])
 }

@@ -147,7 +147,7 @@ impl Tray {
     }
 
     /// Our units, as `name active-state`.
-    fn units(&self) -> anyhow::Result<Vec<String>> {
+    pub(crate) fn units(&self) -> anyhow::Result<Vec<String>> {
         let list = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "slurm-nvlink-*"];
         let text = self.text(&list)?;
         let of_line = |line: &str| {
@@ -157,7 +157,7 @@ impl Tray {
         Ok(text.lines().map(of_line).collect())
     }
 
-    fn wait_no_units(&self) -> anyhow::Result<()> {
+    pub(crate) fn wait_no_units(&self) -> anyhow::Result<()> {
         wait_for("no unit is left", BOOT, || {
             let units = self.units()?;
             Ok(if units.is_empty() { Ok(()) } else { Err(format!("{units:?}")) })

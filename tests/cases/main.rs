@@ -26,6 +26,7 @@ mod policy;
 mod power;
 mod requests;
 mod restarts;
+mod slurm_systemd;
 mod soak;
 mod tiers;
 mod topology;
@@ -59,6 +60,7 @@ const CASES: &[&[Case]] = &[
     watch_systemd::CASES,
     requests::CASES,
     restarts::CASES,
+    slurm_systemd::CASES,
     soak::CASES,
     endurance::CASES,
     topology::CASES,

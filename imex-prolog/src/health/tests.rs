@@ -174,6 +174,30 @@ fn what_a_dead_job_left_is_a_fault_and_a_running_job_is_none() {
 }
 
 #[test]
+fn a_domain_that_no_epilog_removed_is_a_warning_as_soon_as_slurmd_knows_the_job_to_be_over() {
+    let site = Site::new();
+    let spool = site.temp.path().display();
+    std::fs::write(site.temp.path().join("slurm.conf"), format!("GresTypes=gpu\nSlurmdSpoolDir={spool}\n"))
+        .unwrap();
+    let now = Proc::new("/proc".as_ref()).my_start().unwrap();
+    let job = site.record(|record| record.prolog_started = now);
+    let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let revoked = |at: u64| {
+        let bytes = crate::cred_state::tests::file(&[(job.get(), at)]);
+        std::fs::write(site.temp.path().join(crate::cred_state::FILE), bytes).unwrap();
+        let health = site.check();
+        assert_eq!(health.reason(), None, "the next prolog clears it");
+        health.warnings
+    };
+    // That of an earlier run of the same job.
+    assert_eq!(revoked(seconds - 600), [""; 0]);
+    let words = format!(
+        "Slurm has ended job {job}, and no epilog has removed its IMEX domain yet; the next prolog does"
+    );
+    assert_eq!(revoked(seconds + 60), [words]);
+}
+
+#[test]
 fn the_standing_daemon_must_be_ready_and_a_dead_one_is_replaced_by_the_next_prolog() {
     let site = Site::new();
     let control = site.temp.path().join("ctl-of-health-test");

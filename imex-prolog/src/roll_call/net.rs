@@ -21,15 +21,15 @@ pub(super) struct Line {
     stream: TcpStream,
     pub(super) from: SocketAddr,
     heard: Vec<u8>,
-    /// The position of the member at the other end, once it has said which one it is.
-    pub(super) member: Option<usize>,
+    /// Which of those whom a caller waits for is at the other end, once it has said so.
+    pub(super) voice: Option<usize>,
 }
 
 impl Line {
     pub(super) fn new(stream: TcpStream, from: SocketAddr) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, from, heard: Vec::new(), member: None })
+        Ok(Self { stream, from, heard: Vec::new(), voice: None })
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -65,23 +65,6 @@ impl Line {
         }
         Ok(said)
     }
-
-    /// Takes a member's words; false when it means another run or list, or is another member than its address says.
-    pub(super) fn introduce(&mut self, words: &str, run: &str, addresses: &[IpAddr]) -> bool {
-        let position = words
-            .strip_prefix(run)
-            .and_then(|rest| rest.strip_suffix(super::COMPLETE))
-            .and_then(|index| index.trim().parse::<usize>().ok());
-        let known = position
-            .filter(|index| addresses.get(*index).is_some_and(|ip| *ip == self.from.ip().to_canonical()));
-        self.member = known;
-        known.is_some()
-    }
-}
-
-/// Whether `from` is root on one of the members.
-pub(super) fn is_member(from: SocketAddr, members: &[IpAddr], ports: &RangeInclusive<u16>) -> bool {
-    ports.contains(&from.port()) && members.contains(&from.ip().to_canonical())
 }
 
 /// Waits until one of `fds` has something, at most until the deadline.

@@ -26,7 +26,7 @@ fn record(own: usize, count: usize) -> Record {
 }
 
 fn part(own: usize, count: usize, port: u16) -> RollCall {
-    RollCall::new(&record(own, count), port, ANY)
+    RollCall::new(&record(own, count), &[], port, ANY)
 }
 
 fn soon() -> Deadline {
@@ -81,11 +81,11 @@ fn nobody_agrees_while_one_is_missing_and_all_know_which() {
     let port = port();
     let mut parts = [part(0, 3, port), part(1, 3, port)];
     let deadline = Deadline::after(TELL_AFTER * 3);
-    while parts[1].missing().first().is_none_or(|(index, _)| *index != 2) && !deadline.has_passed() {
+    while parts[1].missing().members.first().is_none_or(|(index, _)| *index != 2) && !deadline.has_passed() {
         assert_eq!(rounds(&mut parts, 2), [false, false]);
     }
     for part in &parts {
-        let missing: Vec<usize> = part.missing().into_iter().map(|(index, _)| index).collect();
+        let missing: Vec<usize> = part.missing().members.into_iter().map(|(index, _)| index).collect();
         assert_eq!(missing, [2]);
     }
     // It comes at last.
@@ -102,13 +102,13 @@ fn one_that_was_there_and_died_is_missing_again() {
         two.step(soon()).unwrap();
         caller.step(soon()).unwrap();
     }
-    assert_eq!(caller.missing().len(), 1);
+    assert_eq!(caller.missing().members.len(), 1);
     drop(two);
     let mut three = part(2, 3, port);
     for _ in 0..10 {
         assert!(!three.step(soon()).unwrap() && !caller.step(soon()).unwrap());
     }
-    assert_eq!(caller.missing().first().map(|(index, _)| *index), Some(1));
+    assert_eq!(caller.missing().members.first().map(|(index, _)| *index), Some(1));
 }
 
 #[test]
@@ -124,10 +124,10 @@ fn another_run_another_list_and_another_position_do_not_count() {
         let port = port();
         let mut other = record(1, 3);
         change(&mut other);
-        let mut parts = [part(0, 3, port), RollCall::new(&other, port, ANY), part(2, 3, port)];
+        let mut parts = [part(0, 3, port), RollCall::new(&other, &[], port, ANY), part(2, 3, port)];
         parts[0].open().unwrap();
         assert_eq!(rounds(&mut parts, 8), [false; 3], "{other:?}");
-        let missing = parts[0].missing();
+        let missing = parts[0].missing().members;
         assert_eq!(missing.first().map(|(index, _)| *index), Some(1), "{missing:?}");
     }
 }
@@ -138,7 +138,7 @@ fn a_stranger_and_one_who_talks_too_much_are_not_listened_to() {
     let mut caller = part(0, 2, port);
     caller.open().unwrap();
     // Right words, right address, but not one of root's ports.
-    let words = format!("{} 1 complete\n", caller.run);
+    let words = format!("{}\n", member_words(&record(0, 2), 1));
     caller.from = ROOTS_PORTS;
     let mut stranger = net::dial([127, 0, 0, 2].into(), ([127, 0, 0, 1], port).into(), &ANY, soon()).unwrap();
     stranger.write_all(words.as_bytes()).unwrap();
@@ -158,7 +158,109 @@ fn a_port_that_is_taken_is_waited_for() {
     let mut parts = [part(0, 2, port), part(1, 2, port)];
     parts[0].open().unwrap();
     assert!(!parts[0].step(soon()).unwrap());
-    assert_eq!(parts[0].missing(), [(0, format!("port {port} is held by another program"))]);
+    assert_eq!(parts[0].missing().members, [(0, format!("port {port} is held by another program"))]);
     drop(holder);
     assert_eq!(rounds(&mut parts, 100), [true; 2]);
+}
+
+/// Trays of a job in each of its partitions, and all their parts, by partition.
+fn job(sizes: &[usize], port: u16) -> Vec<Vec<RollCall>> {
+    let block = |index: usize| BlockName::new(format!("b{index}")).unwrap();
+    let address = |partition: usize, tray: usize| format!("127.0.{partition}.{}", tray + 1).parse().unwrap();
+    let member = |partition: usize, tray: usize| Member {
+        node: NodeName::new(format!("p{partition}n{tray}")).unwrap(),
+        address: address(partition, tray),
+    };
+    let partition = |(index, trays): (usize, &usize)| Partition {
+        block: block(index),
+        first: member(index, 0),
+        trays: *trays,
+    };
+    let partitions: Vec<Partition> = sizes.iter().enumerate().map(partition).collect();
+    let part = |index: usize, count: usize, own: usize| {
+        let members = (0..count).map(|tray| member(index, tray)).collect();
+        let record = Record { members, own_index: own, block: block(index), ..sample() };
+        RollCall::new(&record, if own == 0 { &partitions } else { &[] }, port, ANY)
+    };
+    let all = sizes.iter().enumerate();
+    all.map(|(index, count)| (0..*count).map(|own| part(index, *count, own)).collect()).collect()
+}
+
+#[test]
+fn all_partitions_of_a_job_agree_in_any_order() {
+    for sizes in [vec![2, 1], vec![1, 3], vec![1, 1, 1], vec![2, 2, 3]] {
+        let mut parts: Vec<RollCall> = job(&sizes, port()).into_iter().flatten().collect();
+        parts.reverse();
+        assert_eq!(rounds(&mut parts, 200), vec![true; parts.len()], "{sizes:?}");
+    }
+}
+
+#[test]
+fn nobody_agrees_while_a_member_of_another_partition_is_missing() {
+    let mut parts = job(&[2, 2, 2], port());
+    // The last member of the second partition.
+    let late = parts[1].pop().unwrap();
+    let mut parts: Vec<RollCall> = parts.into_iter().flatten().collect();
+    let deadline = Deadline::after(TELL_AFTER * 4);
+    // Both trays of the third partition know which one it is, and so does the member of the first.
+    let knows = |part: &RollCall| {
+        part.missing().partitions.iter().map(|(block, _)| block.as_str()).collect::<Vec<_>>() == ["b1"]
+    };
+    while ![0, 1, 3, 4].iter().all(|index| knows(&parts[*index])) {
+        assert_eq!(rounds(&mut parts, 1), [false; 5]);
+        let all: Vec<Absent> = parts.iter().map(RollCall::missing).collect();
+        assert!(!deadline.has_passed(), "{all:?}");
+    }
+    assert_eq!(parts[2].missing().members.first().map(|(index, _)| *index), Some(1));
+    parts.push(late);
+    assert_eq!(rounds(&mut parts, 200), [true; 6]);
+}
+
+#[test]
+fn a_partition_of_which_a_member_dies_takes_its_word_back() {
+    let mut parts = job(&[2, 2], port());
+    // The first partition's other member is missing, so that nobody is told that all are complete.
+    let late = parts[0].pop().unwrap();
+    let mut parts: Vec<RollCall> = parts.into_iter().flatten().collect();
+    let deadline = Deadline::after(Duration::from_secs(10));
+    let is_there = |top: &RollCall| top.missing().partitions.is_empty();
+    while !is_there(&parts[0]) {
+        assert_eq!(rounds(&mut parts, 1), [false; 3]);
+        assert!(!deadline.has_passed());
+    }
+    drop(parts.pop());
+    while is_there(&parts[0]) {
+        assert_eq!(rounds(&mut parts, 1), [false; 2]);
+        assert!(!deadline.has_passed());
+    }
+    parts.push(late);
+    assert_eq!(rounds(&mut parts, 20), [false; 3]);
+}
+
+#[test]
+fn a_first_partition_that_nobody_hears_is_missing_and_no_member_is() {
+    let mut parts: Vec<RollCall> = job(&[1, 2], port()).into_iter().flatten().skip(1).collect();
+    let deadline = Deadline::after(TELL_AFTER * 4);
+    let top = |part: &RollCall| part.missing().partitions.first().map(|(block, _)| block.to_string());
+    while parts.iter().any(|part| top(part).as_deref() != Some("b0")) {
+        assert_eq!(rounds(&mut parts, 1), [false; 2]);
+        assert!(!deadline.has_passed());
+    }
+    assert!(parts.iter().all(|part| part.missing().members.is_empty()));
+    assert!(parts[0].is_unheard() && !parts[1].is_unheard());
+}
+
+#[test]
+fn what_callers_tell_is_read_back_and_nothing_else_is() {
+    let blocks = ["b1", "partitions", "7"].map(|name| BlockName::new(name).unwrap());
+    for told in [
+        Told::default(),
+        Told { members: vec![1, 20], partitions: Vec::new() },
+        Told { members: vec![], partitions: blocks.to_vec() },
+    ] {
+        assert_eq!(Told::of_line(&told.to_line()), Some(told));
+    }
+    assert_eq!(Told::of_line("complete"), None);
+    let odd = Told::of_line("missing 1 x -1 partitions a;b c").unwrap();
+    assert_eq!((odd.members, odd.partitions.len()), (vec![1], 1));
 }

@@ -32,6 +32,7 @@ pub(super) fn fate(
 ) -> Option<Fate> {
     let missing = match begun {
         Ok(Begun::NoDomain(Readiness::PeersMissing { missing, .. })) => missing.as_slice(),
+        // Also where other partitions are missing: the members are here.
         Ok(Begun::NoDomain(_) | Begun::ChannelTaken(_) | Begun::Outdated(_)) => &[],
         Ok(Begun::Ready { .. } | Begun::AlreadyReady | Begun::RunEnded | Begun::Failed(_)) | Err(_) => {
             return None;

@@ -11,11 +11,12 @@ use crate::job::{JobContext, Sharing};
 use crate::job_end::JobEnd;
 use crate::lifecycle::{Begun, begin};
 use crate::lock::TrayLock;
-use crate::members::{Members, block_of, load_topologies, members as members_of};
+use crate::members::{Members, Share, block_of, load_topologies, members as members_of, shares};
 use crate::paths::Paths;
 use crate::procfs::Proc;
 use crate::record::{Channel, Kind, Member, Record, State};
 use crate::resolve::resolve;
+use crate::roll_call::Partition;
 use crate::slurm_conf::SlurmConf;
 use crate::standing::give_way;
 use crate::tray::{TrayError, log_name};
@@ -88,8 +89,10 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
         Mode::PerJob | Mode::Off => &found.members,
     };
     let members = addresses(&listed.nodes, &job, &conf, around, &settings, budget)?;
+    let partitions = partitions(&found.shares, &job, &conf, around, &settings, budget)?;
     summary.phases.end("resolve");
-    let ground = Ground { job_end: Some(job_end), ..Ground::prepare(&around.paths, started)? };
+    let prepared = Ground::prepare(&around.paths, started)?;
+    let ground = Ground { job_end: Some(job_end), partitions, ..prepared };
     let place = Place { paths: &around.paths, conf: &job.conf, times, watcher: around.watcher.as_ref() };
     let record = Record {
         job: job.id,
@@ -141,6 +144,25 @@ fn addresses(
     })
 }
 
+/// The job's NVLink partitions with the addresses of those who call the roll there.
+fn partitions(
+    shares: &[Share],
+    job: &JobContext,
+    conf: &SlurmConf,
+    around: &Surroundings,
+    settings: &Settings,
+    budget: Deadline,
+) -> Step<Vec<Partition>> {
+    let firsts: Vec<NodeName> = shares.iter().map(|share| share.first.clone()).collect();
+    let firsts = addresses(&firsts, job, conf, around, settings, budget)?;
+    let partition = |(share, first): (&Share, Member)| Partition {
+        block: share.block.clone(),
+        first,
+        trays: share.trays,
+    };
+    Ok(shares.iter().zip(firsts).map(partition).collect())
+}
+
 fn refuse_jobs_without_gpus(job: &JobContext, conf: &SlurmConf) -> Step<()> {
     let gpus = job.gpus.as_ref().is_some_and(|gpus| !gpus.is_empty());
     match (gpus, job.sharing) {
@@ -159,6 +181,8 @@ struct Found {
     members: Members,
     /// All trays of the block.
     block: Members,
+    /// All NVLink partitions of the job that have a domain, if they are several and this tray calls the roll in its own.
+    shares: Vec<Share>,
     driver: String,
 }
 
@@ -191,7 +215,17 @@ fn find_members(
     }
     let all = members_of(block, &job.node, &block.nodes)
         .map_err(|error| Outcome::refused(Blame::Config, &error, "topology.yaml contradicts itself"))?;
-    Ok(Found { members, block: all, driver })
+    let shares = if calls_the_roll(job, &members) { shares(&topologies, &job.nodes) } else { Vec::new() };
+    let has_domain = |share: &Share| share.trays > 1 || settings.single_tray != SingleTray::Skip;
+    let shares: Vec<Share> = shares.into_iter().filter(has_domain).collect();
+    let shares = if shares.len() > 1 { shares } else { Vec::new() };
+    Ok(Found { members, block: all, shares, driver })
+}
+
+/// Whether this tray calls the roll in its NVLink partition of a job that has trays elsewhere, too. Of a job that shares its nodes
+/// other trays may have no domain, which nobody but they can tell.
+fn calls_the_roll(job: &JobContext, members: &Members) -> bool {
+    members.own_index == 0 && job.sharing == Sharing::WholeNode && job.nodes.len() > members.nodes.len()
 }
 
 /// A daemon of another version than the driver's does not start, or its peers refuse it. One whose version is not known may be right.

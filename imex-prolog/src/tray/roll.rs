@@ -6,7 +6,7 @@ use crate::daemon::DaemonOwner;
 use crate::lifecycle::World;
 use crate::readiness::{Missing, Readiness};
 use crate::record::{Kind, Record};
-use crate::roll_call::{ROOTS_PORTS, RollCall};
+use crate::roll_call::{Absent, ROOTS_PORTS, RollCall};
 use std::time::{Duration, Instant};
 
 /// Longest time without a look at the own daemon and at the end of the job.
@@ -16,7 +16,7 @@ impl<O: DaemonOwner> Tray<O> {
     /// Has the first member listen before the others can be complete.
     pub(super) fn open_roll(&mut self, record: &Record) {
         let port = self.settings.roll_call.port_for(record.job.get());
-        self.roll = port.map(|port| RollCall::new(record, port, ROOTS_PORTS));
+        self.roll = port.map(|port| RollCall::new(record, &self.partitions, port, ROOTS_PORTS));
         if let Some(roll) = &mut self.roll
             && let Err(error) = roll.open()
         {
@@ -24,7 +24,7 @@ impl<O: DaemonOwner> Tray<O> {
         }
     }
 
-    /// Waits until the prologs of all members have said that their trays are complete; how long that took.
+    /// Waits until the prologs of all the job's trays have said that their trays are complete; how long that took.
     pub(super) fn answer_roll(&mut self, record: &Record) -> Result<Duration, Readiness> {
         let begin = Instant::now();
         let Some(mut roll) = self.roll.take() else { return Ok(Duration::ZERO) };
@@ -47,9 +47,16 @@ impl<O: DaemonOwner> Tray<O> {
                 heard_at = Instant::now();
             }
             if self.forming.has_passed() || heard_at.elapsed() >= absent {
-                let why = Missing::Unanswered;
-                return Err(Readiness::PeersMissing { missing: roll.missing(), why });
+                return Err(unanswered(roll.missing()));
             }
         }
     }
+}
+
+/// A member of the own domain explains more than another partition, which may be waiting for that member.
+fn unanswered(absent: Absent) -> Readiness {
+    if absent.members.is_empty() && !absent.partitions.is_empty() {
+        return Readiness::PartitionsMissing { missing: absent.partitions };
+    }
+    Readiness::PeersMissing { missing: absent.members, why: Missing::Unanswered }
 }

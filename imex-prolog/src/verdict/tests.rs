@@ -66,6 +66,19 @@ fn what_became_of_the_job_is_told_with_the_missing_members() {
 }
 
 #[test]
+fn another_partition_that_is_not_complete_drains_nobody_and_is_named() {
+    let block = fabric::names::BlockName::new("nvl-b").unwrap();
+    let missing = vec![(block, "its prolog does not answer".to_owned())];
+    let outcome = begun(Ok(Begun::NoDomain(Readiness::PartitionsMissing { missing })));
+    assert_eq!(outcome.exit_code(), 0);
+    assert_eq!(
+        text(&outcome),
+        "1 other NVLink partitions of the job are not complete\n  block nvl-b: its prolog does not answer\n\
+         hint: look at imex.log of the job's nodes in the blocks named here; this node stays in service"
+    );
+}
+
+#[test]
 fn a_tray_that_is_cut_off_drains_itself_and_says_what_to_look_at() {
     let why = "none of the 17 other members answers in any way".to_owned();
     let outcome = begun(Ok(Begun::Failed(Readiness::CutOff { why })));

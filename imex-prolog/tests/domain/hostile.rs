@@ -9,10 +9,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
-pub(crate) const CASES: [(&str, Case); 7] = [
+pub(crate) const CASES: [(&str, Case); 8] = [
     ("names_with_shell_characters_are_refused", names),
     ("a_host_list_of_a_million_nodes_is_read_or_refused_quickly", endless),
     ("planted_links_are_not_followed", links),
+    ("planted_links_in_the_metrics_directory_are_not_followed", metrics_links),
     ("state_that_others_may_write_is_refused", open_state),
     ("a_full_disk_is_a_fault_that_leaves_nothing_half_done", full_disk),
     ("without_permission_each_run_says_so", no_permission),
@@ -117,6 +118,52 @@ fn links() -> Result<()> {
     site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
     ensure!(std::fs::read_to_string(&secret)? == SECRET, "the file behind the links was changed");
     site.ensure_clean(1)
+}
+
+/// The only directory of ours that another program reads, and that a site may have opened to its users by mistake.
+fn metrics_links() -> Result<()> {
+    const FILE: &str = "slurm_nvlink_imex.prom";
+    let elsewhere = tempfile::tempdir()?;
+    let secret = elsewhere.path().join("secret");
+    std::fs::write(&secret, SECRET)?;
+    let directory = elsewhere.path().join("metrics");
+    let site = Site::alone(&format!("{QUICK}[metrics]\ndirectory = \"{}\"\n", directory.display()))?;
+    // No run fails for want of metrics.
+    let both = |job: u32, said: &str| -> Result<()> {
+        for (hook, word) in [("prolog", "ready"), ("epilog", "removed")] {
+            let ran = site.hook(hook, job)?;
+            ran.expect(0, &format!("outcome=\"{word}\""))?;
+            ran.expect(0, said)?;
+        }
+        ensure!(std::fs::read_to_string(&secret)? == SECRET, "the file behind the links was changed");
+        site.ensure_clean(job)
+    };
+    // In place of the directory: refused.
+    let real = elsewhere.path().join("real");
+    std::fs::create_dir(&real)?;
+    symlink(&real, &directory)?;
+    both(1, "cannot use the metrics directory")?;
+    ensure!(std::fs::read_dir(&real)?.next().is_none(), "something was written through the link");
+    // One that everybody may write: refused, whatever lies in it.
+    std::fs::remove_file(&directory)?;
+    std::fs::create_dir(&directory)?;
+    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o777))?;
+    symlink(&secret, directory.join(FILE))?;
+    both(2, "is not safe to use")?;
+    ensure!(directory.join(FILE).is_symlink());
+    // In place of the file, and where the new one is written first: the links go, what they lead to stays.
+    std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755))?;
+    both(3, "outcome=")?;
+    let written = std::fs::symlink_metadata(directory.join(FILE))?;
+    ensure!(written.is_file() && written.permissions().mode() & 0o7777 == 0o644, "{written:?}");
+    let text = std::fs::read_to_string(directory.join(FILE))?;
+    ensure!(text.contains("runs_total{hook=\"prolog\",outcome=\"ready\"} 1\n"), "{text}");
+    // A file of somebody else's, a device and an endless one are begun anew.
+    std::fs::set_permissions(directory.join(FILE), std::fs::Permissions::from_mode(0o666))?;
+    both(1, "outcome=")?;
+    let text = std::fs::read_to_string(directory.join(FILE))?;
+    ensure!(text.contains("runs_total{hook=\"prolog\",outcome=\"ready\"} 1\n"), "{text}");
+    Ok(())
 }
 
 fn open_state() -> Result<()> {

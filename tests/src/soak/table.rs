@@ -34,6 +34,9 @@ const PHASES: [Phase; 4] = [Phase::Before, Phase::Forming, Phase::Running, Phase
 /// Positions of the tray to which it happens: the one on which the script runs, and another one.
 const SIDES: [usize; 2] = [0, 1];
 
+/// Trays of a job over two racks of 18.
+const IN_TWO: usize = 20;
+
 /// All rows that need three trays and one to spare.
 pub fn rows(steps: &Steps) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -87,11 +90,25 @@ pub fn wide_rows() -> Vec<Row> {
             crowded: false,
         },
     };
+    let in_two = |tray: usize, phase, deed: Deed, whom: &str| Row {
+        what: deed.to_string(),
+        when: Phase::to_string(&phase),
+        whom: format!("{whom}; {IN_TWO} trays in two NVLink partitions"),
+        plan: Plan { trays: IN_TWO, events: vec![Event { phase, tray, deed }], crowded: false },
+    };
+    let fault = |kind| Deed::Fault(Fault { kind, ms: (kind == FaultKind::ImexSlowStart).then_some(3_000) });
+    let (first, other) = (18, IN_TWO - 1);
     let slow = |ms| Deed::Fault(Fault { kind: FaultKind::ImexSlowStart, ms: Some(ms) });
     vec![
         skewed(18, slow, "daemons start skewed by 0 to 3 s"),
         skewed(18, Deed::Late, "prologs start skewed by 0 to 3 s"),
         skewed(36, Deed::Late, "prologs start skewed by 0 to 3 s"),
+        in_two(other, Phase::Before, fault(FaultKind::ImexSlowStart), "member of the other partition"),
+        in_two(other, Phase::Before, fault(FaultKind::ImexRefuse), "member of the other partition"),
+        in_two(other, Phase::Before, fault(FaultKind::Unreachable), "member of the other partition"),
+        in_two(first, Phase::Before, Deed::Late(3_000), "first tray of the other partition"),
+        in_two(first, Phase::Forming, fault(FaultKind::ImexDie), "first tray of the other partition"),
+        in_two(1, Phase::Before, fault(FaultKind::ImexHang), "member of the script's partition"),
     ]
 }
 
