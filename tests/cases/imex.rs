@@ -7,6 +7,7 @@
 use crate::domain::{Running, SOON, all_up, exactly, finish, finish_all, log_lines, records, start, view};
 use crate::harness::{Body, Case, Setup, explained};
 use anyhow::{Context as _, ensure};
+use fabric::JobId;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -39,22 +40,7 @@ pub(crate) const CASES: &[Case] = &[
         body: Body::On(SMALL, other_partition_late),
     },
     Case { name: "imex::a_daemon_that_dies_under_a_job", body: Body::On(SMALL, dies_under_a_job) },
-    Case {
-        name: "imex::a_daemon_that_refuses_drains_its_tray",
-        body: Body::Own(SMALL, |s| sick(s, FaultKind::ImexRefuse)),
-    },
-    Case {
-        name: "imex::a_daemon_that_dies_at_once_drains_its_tray",
-        body: Body::Own(SMALL, |s| sick(s, FaultKind::ImexDie)),
-    },
-    Case {
-        name: "imex::another_nvlink_partition_drains_its_tray",
-        body: Body::Own(SMALL, |s| sick(s, FaultKind::WrongClique)),
-    },
-    Case {
-        name: "imex::a_control_tool_that_hangs_drains_its_tray",
-        body: Body::Own(SMALL, |s| sick(s, FaultKind::CtlHang)),
-    },
+    Case { name: "imex::a_tray_at_fault_drains_alone", body: Body::Own(SMALL, sick) },
 ];
 
 /// Where imex-prolog finds its settings.
@@ -284,16 +270,22 @@ fn works(cluster: &Cluster) -> anyhow::Result<()> {
     finish_all(cluster, &[&job])
 }
 
-/// A job of four trays of which one has a fault.
-fn sick(setup: &Setup, kind: FaultKind) -> anyhow::Result<()> {
-    let name = format!("sick-{}", kind.name());
-    let cluster = setup.builder(&name).file(SETTINGS, SHORT).start()?;
-    one_tray_drains(&cluster, kind).map_err(|error| explained(error, &cluster, &name))
+/// Faults of a tray that its own prolog notices: of the daemon, of the fabric, of the control tool.
+const FAULTS: [FaultKind; 4] =
+    [FaultKind::ImexRefuse, FaultKind::ImexDie, FaultKind::WrongClique, FaultKind::CtlHang];
+
+/// Jobs of four trays of which one has a fault.
+fn sick(setup: &Setup) -> anyhow::Result<()> {
+    let cluster = setup.builder("sick").file(SETTINGS, SHORT).start()?;
+    FAULTS.into_iter().try_for_each(|kind| {
+        let played = one_tray_drains(&cluster, kind).with_context(|| kind.name());
+        played.map_err(|error| explained(error, &cluster, "imex::a_tray_at_fault_drains_alone"))
+    })
 }
 
 fn one_tray_drains(cluster: &Cluster, kind: FaultKind) -> anyhow::Result<()> {
     cluster.fault(SICK, Fault::new(kind), None)?;
-    let script = "ls /dev/nvidia-caps-imex-channels > /tmp/began; exec sleep 1000";
+    let script = "ls /dev/nvidia-caps-imex-channels > /tmp/began-$SLURM_JOB_ID; exec sleep 1000";
     let options = ["-N4", "-wr01n[01-04]", "--exclusive", "--output=/dev/null"];
     let id = cluster.submit(&options, script)?;
     cluster.wait_job(id, "requeued and held", SOON, |job| {
@@ -307,7 +299,7 @@ fn one_tray_drains(cluster: &Cluster, kind: FaultKind) -> anyhow::Result<()> {
         Ok(if drained == wanted { Ok(()) } else { Err(format!("{drained:?}")) })
     })?;
     exactly(cluster, &[])?;
-    not_begun(cluster)?;
+    not_begun(cluster, id)?;
     for tray in ["r01n01", "r01n02", SICK, "r01n04"] {
         let lines = log_lines(cluster, tray, id)?;
         let closing = lines.iter().find(|line| line.contains(" prolog: ") && line.contains(" outcome="));
@@ -323,8 +315,8 @@ fn one_tray_drains(cluster: &Cluster, kind: FaultKind) -> anyhow::Result<()> {
 }
 
 /// The script must not have begun, with a channel or without: its domain was never whole.
-fn not_begun(cluster: &Cluster) -> anyhow::Result<()> {
-    let began = fs::read_to_string(cluster.root_of("r01n01")?.join("tmp/began"));
+fn not_begun(cluster: &Cluster, job: JobId) -> anyhow::Result<()> {
+    let began = fs::read_to_string(cluster.root_of("r01n01")?.join(format!("tmp/began-{job}")));
     ensure!(began.is_err(), "the script began with {began:?}");
     Ok(())
 }

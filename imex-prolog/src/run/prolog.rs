@@ -381,6 +381,10 @@ pub(super) fn outcome(
     log: &str,
     proc: &Proc,
 ) -> Outcome {
+    if let Ok(Begun::Ready { .. } | Begun::AlreadyReady | Begun::RunEnded) = &result {
+        // A look at every process of the tray would be time that each job waits.
+        return of_begin(result, Domain { members, log_tail: &[], strangers: &[] });
+    }
     let log_tail = log_tail(paths, log);
     let name = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let strangers = strangers(proc, name, paths);
