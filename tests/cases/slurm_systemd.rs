@@ -18,7 +18,7 @@ pub(crate) const CASES: &[Case] = &[Case {
 
 /// The only node of its cluster. Its services are root's, and its control groups systemd's: Slurm makes none.
 const SLURM_CONF: &str = "ClusterName=one
-SlurmctldHost=t1(127.0.0.1)
+SlurmctldHost=t1(10.76.0.1)
 SlurmUser=root
 AuthType=auth/slurm
 CredType=cred/slurm
@@ -35,7 +35,7 @@ ReturnToService=2
 PrologFlags=Alloc
 Prolog=/usr/sbin/imex-prolog
 Epilog=/usr/sbin/imex-epilog
-NodeName=t1 NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000
+NodeName=t1 NodeAddr=10.76.0.1 CPUs=2 RealMemory=1000
 PartitionName=trays Nodes=t1 Default=YES
 ";
 const JOB: &str = "until [ -e /tmp/end ]; do sleep 0.05; done";
@@ -57,6 +57,8 @@ fn put_files(tray: &Tray) -> anyhow::Result<()> {
     fs::create_dir_all(&drop_in)?;
     fs::write(drop_in.join("user.conf"), "[Service]\nUser=root\nGroup=root\n")?;
     tray.text(&["hostname", "t1"])?;
+    // With nothing but 127.0.0.1 getaddrinfo finds no address at all for a daemon to listen at (AI_ADDRCONFIG).
+    tray.text(&["ip", "address", "add", "10.76.0.1/32", "dev", "lo"])?;
     tray.text(&["systemctl", "daemon-reload"]).map(drop)
 }
 

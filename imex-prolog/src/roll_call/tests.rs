@@ -261,6 +261,6 @@ fn what_callers_tell_is_read_back_and_nothing_else_is() {
         assert_eq!(Told::of_line(&told.to_line()), Some(told));
     }
     assert_eq!(Told::of_line("complete"), None);
-    let odd = Told::of_line("missing 1 x -1 partitions a;b c").unwrap();
+    let odd = Told::of_line("missing 1 x -1 partitions a[b c").unwrap();
     assert_eq!((odd.members, odd.partitions.len()), (vec![1], 1));
 }
