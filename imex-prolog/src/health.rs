@@ -267,7 +267,8 @@ fn is_over_for_slurm(job: &JobStatus, ground: &Ground) -> bool {
     let (Some(age), Some(node)) = (domain.age_seconds, &ground.node) else { return false };
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |span| span.as_secs());
     let spool = SlurmConf::load(&ground.conf).unwrap_or_default().spool_dir(node.as_str());
-    JobEnd::watch(&spool, job.job, now.checked_sub(age)).is_over()
+    // All three times are cut to whole seconds: a job may be over in the second in which its prolog began.
+    JobEnd::watch(&spool, job.job, now.checked_sub(age + 2)).is_over()
 }
 
 fn judge_standing(standing: &JobStatus, ground: &Ground, settings: &Settings, health: &mut Health) {

@@ -161,8 +161,9 @@ fn no_fabric(cluster: &Cluster) -> anyhow::Result<()> {
 
 const CHECK: &str = "/etc/slurm-nvlink/health-check";
 /// As a site would write it: slurmd runs the program and takes no action by itself.
-const CHECK_TEXT: &str = "#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\nreason=$(imex-prolog health 2>/dev/null) ||\n\
-     scontrol update nodename=\"$SLURMD_NODENAME\" state=drain reason=\"$reason\"\n";
+const CHECK_TEXT: &str = "#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
+     if reason=$(imex-prolog health 2>/dev/null); then touch /tmp/healthy; else\n\
+     scontrol update nodename=\"$SLURMD_NODENAME\" state=drain reason=\"$reason\"; fi\n";
 
 fn health(setup: &Setup) -> anyhow::Result<()> {
     let builder = setup.builder("health").with_orders().file(CHECK, CHECK_TEXT);
@@ -189,6 +190,12 @@ fn drains(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.heal(Some(SICK))?;
     let healthy = cluster.tray(SICK, &["imex-prolog", "health"])?;
     ensure!(healthy.starts_with(&format!("ok: {SICK} in block nvl-")), "{healthy}");
+    // A check that began before the fault ended may drain the tray once more.
+    cluster.tray(SICK, &["rm", "-f", "/tmp/healthy"])?;
+    let healthy = cluster.root_of(SICK)?.join("tmp/healthy");
+    wait_for("slurmd's health check finds nothing", SOON, || {
+        Ok(if healthy.exists() { Ok(()) } else { Err("not yet".to_owned()) })
+    })?;
     cluster.ctl(&["scontrol", "update", &format!("nodename={SICK}"), "state=resume"])?;
     cluster.wait_idle(&cluster.nodes())?;
     without_epilog(cluster, SICK)

@@ -124,12 +124,16 @@ impl Cluster {
         Ok(self.state().node(node)?.logs.clone())
     }
 
-    /// A node's root directory as this process can see it, for reading files without entering the node.
+    /// A node's root directory as this process can see it, for reading files without entering the node; nothing is there while
+    /// the node is switched off.
     ///
     /// # Errors
     /// There is no such node.
     pub fn root_of(&self, node: &str) -> anyhow::Result<PathBuf> {
-        Ok(PathBuf::from(format!("/proc/{}/root", self.state().node(node)?.process.pid)))
+        let process = self.state().node(node)?.process;
+        // Another process may have its number by now.
+        let pid = if process.open().is_ok() { process.pid } else { 0 };
+        Ok(PathBuf::from(format!("/proc/{pid}/root")))
     }
 
     /// How the daemons are, and which faults act.

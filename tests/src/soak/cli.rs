@@ -128,6 +128,7 @@ impl Options {
                 seen.outcome,
                 found.len()
             );
+            found.iter().for_each(|violation| eprintln!("   {violation}"));
         };
         let mut all = soak.play(&soak.shares(random::TRAYS_MAX + 1), &small, false, told);
         all.extend(soak.play(&[nodes], &wide, true, told));
@@ -142,10 +143,13 @@ fn play_rows(
 ) -> Vec<(Row, super::judge::Seen, Vec<Violation>)> {
     let plans: Vec<Plan> = rows.iter().map(|row| row.plan.clone()).collect();
     let (all_over, count) = (AtomicUsize::new(0), plans.len());
-    let played = soak.play(shares, &plans, true, |number, (_, seen, found)| {
+    let played = soak.play(shares, &plans, true, |number, (plan, seen, found)| {
         let over = all_over.fetch_add(1, Ordering::Relaxed) + 1;
         let Row { what, when, whom, .. } = &rows[number];
         eprintln!("{over}/{count} {what} {when}, {whom}: {}, {} broken", seen.outcome, found.len());
+        for violation in found {
+            eprintln!("   job {} on {}: {violation}", seen.job, seen.trays[..plan.trays].join(","));
+        }
     });
     rows.into_iter().zip(played).map(|(row, (_, seen, found))| (row, seen, found)).collect()
 }

@@ -137,7 +137,8 @@ impl Booted {
         faults: &[Fault],
     ) -> anyhow::Result<()> {
         let node = &mut self.nodes[index];
-        if Path::new(&format!("/proc/{}", self.state.nodes[index].process.pid)).exists() {
+        // Its number may have been given to another process meanwhile.
+        if self.state.nodes[index].process.open().is_ok() {
             bail!("{} is not switched off", node.spec.name);
         }
         let plan = self.layers.root_plan(spec, &node.spec)?;
