@@ -64,8 +64,6 @@ struct Start {
     nodes: Vec<String>,
     /// None: the blocks changed while it started.
     blocks: Option<Blocks>,
-    /// Trays whose list of members was looked at.
-    looked_at: BTreeSet<String>,
 }
 
 /// What was seen in a round so far.
@@ -187,12 +185,7 @@ impl<'a> Stage<'a> {
                 {
                     notes.violations.insert(broken);
                 }
-                Start {
-                    name: line.name.clone(),
-                    nodes: line.nodes.clone(),
-                    blocks: known.cloned(),
-                    looked_at: BTreeSet::new(),
-                }
+                Start { name: line.name.clone(), nodes: line.nodes.clone(), blocks: known.cloned() }
             });
             let broken = self.members(*job, ask.kind == Kind::Shared, start)?;
             notes.violations.extend(broken);
@@ -200,18 +193,14 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Looks once at each list of members of a job.
-    fn members(&self, job: JobId, shared: bool, start: &mut Start) -> anyhow::Result<Vec<Violation>> {
+    /// Looks at each list of members of a job.
+    fn members(&self, job: JobId, shared: bool, start: &Start) -> anyhow::Result<Vec<Violation>> {
         let Some(blocks) = start.blocks.as_ref().filter(|_| !shared) else { return Ok(Vec::new()) };
         let mut broken = Vec::new();
         for tray in &start.nodes {
-            if start.looked_at.contains(tray) {
-                continue;
-            }
             let path = self.cluster.root_of(tray)?.join(STATE).join(format!("job-{job}/nodes.cfg"));
             // Not there yet, not there any more, or half of a tray that has lost its power.
             let Ok(list) = fs::read_to_string(path) else { continue };
-            start.looked_at.insert(tray.clone());
             let wanted = rules::domain(&start.nodes, tray, blocks);
             let wanted = wanted.into_iter().filter_map(|node| self.addresses.get(node).cloned()).collect();
             broken.extend(rules::members(job.get(), tray, &list, &wanted));
