@@ -198,13 +198,32 @@ impl Settings {
 }
 
 /// Reads `scontrol show topoconf`. It prints an empty mapping for each kind that a topology is not of, which Slurm itself
-/// refuses to read; these lines are left out.
+/// refuses to read; these lines are left out. Without a topology.yaml all kinds are empty: that has no blocks, and is called
+/// flat here.
 fn parse_topoconf(text: &str) -> Result<Vec<Topology>, YamlError> {
     const KINDS: [&str; 5] = ["block", "flat", "ring", "torus3d", "tree"];
     let is_empty_kind = |line: &str| KINDS.iter().any(|kind| line.trim() == format!("{kind}: {{}}"));
-    let text: String =
-        text.lines().filter(|line| !is_empty_kind(line)).map(|line| format!("{line}\n")).collect();
-    fabric::slurm_yaml::parse(&text)
+    let is_kind = |line: &str| {
+        let key = line.strip_prefix("  ").and_then(|line| line.split_once(':'));
+        key.is_some_and(|(key, _)| KINDS.contains(&key))
+    };
+    let (mut kept, mut has_kind) = (String::new(), true);
+    let begins = |line: &str| line.starts_with("- ") || line == "...";
+    for line in text.lines().chain(["..."]) {
+        if begins(line) && !has_kind {
+            kept.push_str("  flat: true\n");
+        }
+        if begins(line) {
+            has_kind = line == "...";
+        }
+        if !is_empty_kind(line) {
+            has_kind |= is_kind(line);
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    // The end is written once, whether it was there or not.
+    fabric::slurm_yaml::parse(kept.trim_end_matches("...\n"))
 }
 
 /// Reads the `BlockName=` lines; aggregated blocks follow from them.
@@ -264,6 +283,16 @@ mod tests {
         assert_eq!((block.base_size(), block.blocks.len()), (Some(3), 2));
         assert!(topologies[0].cluster_default && topologies[1].block().is_none());
         assert!(fabric::slurm_yaml::parse(TOPOCONF).is_err(), "as it is, the dump is no topology.yaml");
+    }
+
+    #[test]
+    fn a_controller_without_topology_yaml_has_a_flat_topology() {
+        let kindless = "- topology: default\n  cluster_default: true\n  block: {}\n  flat: {}\n  ring: {}\n  torus3d: {}\n  tree: {}\n";
+        for text in [kindless.to_owned(), format!("%YAML 1.1\n---\n{kindless}...\n")] {
+            let topologies = parse_topoconf(&text).unwrap();
+            assert_eq!(topologies.len(), 1);
+            assert!(topologies[0].block().is_none() && topologies[0].cluster_default);
+        }
     }
 
     #[test]
