@@ -18,7 +18,9 @@ use crate::failure::{Failure, OK, PROBLEMS};
 /// Options of `apply`.
 #[derive(Debug, clap::Args)]
 pub(super) struct ApplyArgs {
-    /// Take this topology.yaml, - for standard input, instead of making one from the facts
+    /// Take this topology.yaml instead of making one from the facts
+    ///
+    /// - for standard input.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
@@ -50,28 +52,36 @@ pub(super) struct ChangeArgs {
     #[arg(long, value_name = "FILE", default_value_os_t = super::default_topology_file())]
     pub(super) target: PathBuf,
     /// Folder for old files; without it topology-backups beside the target
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", hide_short_help = true)]
     backups: Option<PathBuf>,
     /// slurm.conf to check against; without it the one beside the target, if there is one
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
     slurm_conf: Option<PathBuf>,
     /// Say what would change, and change nothing: exit code 0 nothing, 1 something
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Longest time until the controller reports the new topology, and until the nodes have it, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..=3600),
+        hide_short_help = true
+    )]
     deadline: u64,
     /// Reload a slurmctld that runs in the foreground (-D), or elsewhere: a file that it refuses may end it
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     allow_foreground: bool,
-    /// Move trays between blocks by `scontrol update`, without a reload; where that is not enough, nothing is changed
+    /// Move trays between blocks by `scontrol update`, without a reload
+    ///
+    /// Where that is not enough, nothing is changed.
     #[arg(long)]
     without_reload: bool,
     /// Go on though trays with running jobs change their block; the jobs run on
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     move_running_jobs: bool,
     /// Go on though the check finds something wrong that Slurm accepts
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     accept_wrong: bool,
 }
 

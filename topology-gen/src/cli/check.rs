@@ -25,7 +25,9 @@ pub(super) struct Args {
     /// Check against the nodes in the output of `scontrol show nodes --json`, - for standard input
     #[arg(long, value_name = "FILE")]
     nodes_json: Option<PathBuf>,
-    /// Check against the nodes of the running controller, and list running jobs whose trays would change their block
+    /// Check against the nodes of the running controller
+    ///
+    /// And list running jobs whose trays would change their block.
     #[arg(long, conflicts_with = "nodes_json")]
     live: bool,
     /// Check against the partitions and nodes of this slurm.conf

@@ -21,8 +21,9 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// Options of `collect`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Shell command that prints a node's reading; {} is the node. Understood: topology-gen probe, nvidia-smi -q, CSV of
-    /// nvidia-smi with a header
+    /// Shell command that prints a node's reading; {} is the node
+    ///
+    /// Understood: topology-gen probe, nvidia-smi -q, CSV of nvidia-smi with a header.
     #[arg(
         long,
         value_name = "TEMPLATE",

@@ -35,10 +35,16 @@ pub(super) struct Args {
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ControllerArgs {
     /// The scontrol to run
-    #[arg(long, value_name = "PATH", default_value = "scontrol")]
+    #[arg(long, value_name = "PATH", default_value = "scontrol", hide_short_help = true)]
     pub(super) scontrol: PathBuf,
     /// Longest time to wait for one answer of the controller, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u64).range(1..=3600),
+        hide_short_help = true
+    )]
     pub(super) timeout: u64,
 }
 

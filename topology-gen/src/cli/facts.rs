@@ -18,23 +18,31 @@ use crate::source::{Inventory, Observation, Seen, file, nvidia_smi, slurm};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Source, without one Slurm's own list with what each slurmd registered")]
 pub(super) struct SourceArgs {
-    /// Read the output of `scontrol show nodes --json` from a file, - for standard input, instead of asking Slurm
+    /// Read the output of `scontrol show nodes --json` from a file
+    ///
+    /// - for standard input. Slurm is not asked then.
     #[arg(long, value_name = "FILE", group = "source")]
     nodes_json: Option<PathBuf>,
-    /// Read a JSON object of node names and what `topology-gen probe` printed there, as `collect` writes it
+    /// Read readings from a file, as `collect` writes it
+    ///
+    /// A JSON object of node names and what `topology-gen probe` printed there.
     #[arg(long, value_name = "FILE", group = "source")]
     pub(super) readings: Option<PathBuf>,
-    /// Ask each node by this shell command, in which {} is the node, as `collect` does
+    /// Ask each node by this shell command, in which {} is the node
+    ///
+    /// As `collect` does.
     #[arg(long, value_name = "TEMPLATE", group = "source")]
     ask: Option<String>,
-    /// Read the CSV of nvidia-smi from many nodes, each line with `node: ` in front, - for standard input
+    /// Read the CSV of nvidia-smi from many nodes, each line with `node: ` in front
+    ///
+    /// - for standard input.
     #[arg(long, value_name = "FILE", group = "source")]
     nvidia_smi_csv: Option<PathBuf>,
     /// The fields that were asked of nvidia-smi, when its CSV has no header
-    #[arg(long, value_name = "FIELDS", default_value = nvidia_smi::FIELDS)]
+    #[arg(long, value_name = "FIELDS", default_value = nvidia_smi::FIELDS, hide_short_help = true)]
     csv_fields: String,
     /// Read a folder with the output of `nvidia-smi -q` in one file for each node: NODE or NODE.txt
-    #[arg(long, value_name = "FOLDER", group = "source")]
+    #[arg(long, value_name = "FOLDER", group = "source", hide_short_help = true)]
     nvidia_smi_folder: Option<PathBuf>,
     #[command(flatten)]
     pub(super) controller: ControllerArgs,

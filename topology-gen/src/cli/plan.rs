@@ -35,15 +35,19 @@ pub(super) struct PlanArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Plan")]
 struct PolicyArgs {
-    /// Base block size, or -N for N trays to spare in the largest NVLink partition; without it as many to spare as in the
-    /// previous file, else none
+    /// Base block size, or -N for N trays to spare in the largest NVLink partition
+    ///
+    /// Without it as many to spare as in the previous file, else none.
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     base_size: Option<BaseSize>,
-    /// A service tier: topology NAME over the same blocks with another base size, N or -N; none takes it out. Tiers of the
-    /// previous file stay
+    /// A service tier: the same blocks with another base size, N or -N
+    ///
+    /// A topology of its own, called NAME. Tiers of the previous file stay; the size none takes one out.
     #[arg(long, value_name = "NAME=SIZE")]
     tier: Vec<TierWish>,
-    /// Names and places of the racks: CSV with the columns block,domain,clique,nodes,row,hall
+    /// Names and places of the racks, a CSV
+    ///
+    /// Its columns are block,domain,clique,nodes,row,hall.
     #[arg(long, value_name = "FILE")]
     site_map: Option<PathBuf>,
     /// GPUs each tray should have; without it what Slurm's Gres says

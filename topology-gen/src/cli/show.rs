@@ -24,7 +24,9 @@ use crate::write;
 /// Options of `show`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Show the blocks of this topology.yaml, - for standard input, instead of asking the controller for everything
+    /// Show the blocks of this topology.yaml instead of asking the controller for everything
+    ///
+    /// - for standard input.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// Take the trays from the output of `scontrol show nodes --json` in a file
@@ -33,7 +35,9 @@ pub(super) struct Args {
     /// Take the NVLink partitions from a file of readings, as `collect` writes it
     #[arg(long, value_name = "FILE", conflicts_with = "nodes_json")]
     readings: Option<PathBuf>,
-    /// Take the jobs from a JSON file, - for standard input: {"jobs":[{"id":1,"name":"a","nodes":"n[1-4]"}]}
+    /// Take the jobs from a JSON file
+    ///
+    /// - for standard input: {"jobs":[{"id":1,"name":"a","nodes":"n[1-4]"}]}
     #[arg(long, value_name = "FILE")]
     jobs: Option<PathBuf>,
     /// Which block topology; without it the default one, else the first

@@ -23,8 +23,9 @@ pub(super) struct Args {
     /// One more Slurm partition for each NVLink partition
     #[arg(long)]
     blocks: bool,
-    /// A QOS for each of them: a job of a tier gets no more nodes than its base size, so that none needs a second NVLink
-    /// partition
+    /// A QOS for each of them
+    ///
+    /// A job of a tier then gets no more nodes than its base size, so that none needs a second NVLink partition.
     #[arg(long)]
     qos: bool,
 }

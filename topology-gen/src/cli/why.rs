@@ -43,10 +43,14 @@ pub(super) struct Args {
     /// Which block topology; without it the default one, else the first
     #[arg(long, value_name = "NAME")]
     topology: Option<String>,
-    /// Read the output of `scontrol show nodes --json` from a file, - for standard input, instead of asking Slurm
+    /// Read the output of `scontrol show nodes --json` from a file instead of asking Slurm
+    ///
+    /// - for standard input.
     #[arg(long, value_name = "FILE")]
     nodes_json: Option<PathBuf>,
-    /// Settings of the plugin as in slurm.conf's TopologyParam; without it those of the controller
+    /// Settings of the plugin as in slurm.conf's TopologyParam
+    ///
+    /// Without it those of the controller.
     #[arg(long, value_name = "PARAMETERS")]
     topology_param: Option<String>,
     #[command(flatten)]

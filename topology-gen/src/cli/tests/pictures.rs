@@ -109,7 +109,9 @@ fn help_of_show() {
 
     Arguments:
       [FILE]
-              Show the blocks of this topology.yaml, - for standard input, instead of asking the controller for everything
+              Show the blocks of this topology.yaml instead of asking the controller for everything
+              
+              - for standard input.
 
     Options:
           --nodes-json <FILE>
@@ -119,7 +121,9 @@ fn help_of_show() {
               Take the NVLink partitions from a file of readings, as `collect` writes it
 
           --jobs <FILE>
-              Take the jobs from a JSON file, - for standard input: {"jobs":[{"id":1,"name":"a","nodes":"n[1-4]"}]}
+              Take the jobs from a JSON file
+              
+              - for standard input: {"jobs":[{"id":1,"name":"a","nodes":"n[1-4]"}]}
 
           --topology <NAME>
               Which block topology; without it the default one, else the first
