@@ -4,11 +4,12 @@
 
 use crate::harness::{Body, Case, Setup};
 use crate::imex::SMALL;
-use crate::imex_systemd::{BOOT, Tray};
+use crate::imex_systemd;
 use anyhow::{Context as _, ensure};
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
+use tests::machine::{BOOT, Machine};
 use tests::wait_for;
 
 pub(crate) const CASES: &[Case] = &[Case {
@@ -40,7 +41,7 @@ PartitionName=trays Nodes=t1 Default=YES
 ";
 const JOB: &str = "until [ -e /tmp/end ]; do sleep 0.05; done";
 
-fn put_files(tray: &Tray) -> anyhow::Result<()> {
+fn put_files(tray: &Machine) -> anyhow::Result<()> {
     let etc = tray.file("/etc/slurm");
     fs::write(etc.join("slurm.conf"), SLURM_CONF)?;
     fs::write(etc.join("cgroup.conf"), "CgroupPlugin=disabled\n")?;
@@ -56,20 +57,19 @@ fn put_files(tray: &Tray) -> anyhow::Result<()> {
     let drop_in = tray.file("/etc/systemd/system/slurmctld.service.d");
     fs::create_dir_all(&drop_in)?;
     fs::write(drop_in.join("user.conf"), "[Service]\nUser=root\nGroup=root\n")?;
-    tray.text(&["hostname", "t1"])?;
     // With nothing but 127.0.0.1 getaddrinfo finds no address at all for a daemon to listen at (AI_ADDRCONFIG).
     tray.text(&["ip", "address", "add", "10.76.0.1/32", "dev", "lo"])?;
     tray.text(&["systemctl", "daemon-reload"]).map(drop)
 }
 
 /// A property of a unit.
-fn property(tray: &Tray, unit: &str, name: &str) -> anyhow::Result<String> {
+fn property(tray: &Machine, unit: &str, name: &str) -> anyhow::Result<String> {
     let text = tray.text(&["systemctl", "show", &format!("--property={name}"), "--value", unit])?;
     Ok(text.trim().to_owned())
 }
 
 /// Waits until Slurm says this of the job.
-fn job_is(tray: &Tray, job: &str, wanted: &str) -> anyhow::Result<()> {
+fn job_is(tray: &Machine, job: &str, wanted: &str) -> anyhow::Result<()> {
     wait_for(&format!("job {job} is {wanted}"), BOOT, || {
         let said = tray.text(&["squeue", "--noheader", "--states=all", "--format=%T %r", "--job", job])?;
         Ok(if said.trim() == wanted { Ok(()) } else { Err(said) })
@@ -77,7 +77,7 @@ fn job_is(tray: &Tray, job: &str, wanted: &str) -> anyhow::Result<()> {
 }
 
 fn restarted(_: &Setup) -> anyhow::Result<()> {
-    let tray = Tray::boot()?;
+    let tray = imex_systemd::boot()?;
     put_files(&tray)?;
     through_a_restart(&tray).map_err(|error| {
         let journal = tray.text(&["journalctl", "--quiet", "--no-pager", "--lines=60"]).unwrap_or_default();
@@ -85,7 +85,7 @@ fn restarted(_: &Setup) -> anyhow::Result<()> {
     })
 }
 
-fn through_a_restart(tray: &Tray) -> anyhow::Result<()> {
+fn through_a_restart(tray: &Machine) -> anyhow::Result<()> {
     tray.text(&["systemctl", "start", "slurmctld", "slurmd"])?;
     ensure!(property(tray, "slurmd", "KillMode")? == "process", "Debian's unit has changed");
     wait_for("the node is idle", BOOT, || {
@@ -95,7 +95,7 @@ fn through_a_restart(tray: &Tray) -> anyhow::Result<()> {
     let said = tray.text(&["sbatch", "--parsable", "--exclusive", "--output=/dev/null", "--wrap", JOB])?;
     let job = said.trim();
     job_is(tray, job, "RUNNING None")?;
-    let units = tray.units()?;
+    let units = imex_systemd::units(tray)?;
     let [unit] = units.as_slice() else { anyhow::bail!("{units:?}") };
     let (unit, state) = unit.split_once(' ').context("no state")?;
     ensure!(
@@ -119,7 +119,7 @@ fn through_a_restart(tray: &Tray) -> anyhow::Result<()> {
 
     fs::write(tray.file("/tmp/end"), "")?;
     job_is(tray, job, "COMPLETED None")?;
-    tray.wait_no_units()?;
+    imex_systemd::wait_no_units(tray)?;
     let said = |name: &str| tray.text(&["journalctl", "--quiet", "--output=cat", "-t", name]);
     wait_for("the epilog has said so", BOOT, || {
         let epilog = said("imex-epilog")?;

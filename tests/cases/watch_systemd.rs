@@ -3,11 +3,12 @@
 
 use crate::harness::{Body, Case, Setup};
 use crate::imex::SMALL;
-use crate::imex_systemd::{BOOT, Tray};
+use crate::imex_systemd;
 use anyhow::{Context as _, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use tests::machine::{BOOT, Machine};
 use tests::stage::Artifact;
 use tests::wait_for;
 
@@ -19,7 +20,7 @@ const FOLDER: &str = "/etc/slurm/stand-in";
 const RACKS: &str = "topology: t\nblock:\n  block_sizes: [4]\n  blocks:\n    - block: a\n      nodes: \"n[1-4]\"\n    - block: b\n      nodes: \"n[5-8]\"\n";
 
 /// Puts the service, its settings and the simulated controller into the tray.
-fn put_files(tray: &Tray) -> anyhow::Result<()> {
+fn put_files(tray: &Machine) -> anyhow::Result<()> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
     let program = tray.file("/usr/bin/topology-gen");
     fs::copy(Artifact::TopologyGen.find().context("topology-gen is not staged")?, &program)?;
@@ -29,7 +30,7 @@ fn put_files(tray: &Tray) -> anyhow::Result<()> {
         source.join("packaging/systemd").join(&unit),
         tray.file(&format!("/etc/systemd/system/{unit}")),
     )?;
-    // The tray has borrowed its devices one by one; systemd cannot make a /dev out of these.
+    // A machine in a namespace is no place for systemd to make another /dev in.
     let drop_in = tray.file(&format!("/etc/systemd/system/{unit}.d"));
     fs::create_dir_all(&drop_in)?;
     fs::write(drop_in.join("devices.conf"), "[Service]\nPrivateDevices=no\n")?;
@@ -66,7 +67,7 @@ fn reading(partition: u64) -> serde_json::Value {
 }
 
 /// What the trays say from now on: numbers of nodes and their NVLink partition.
-fn say(tray: &Tray, trays: &[(std::ops::RangeInclusive<u64>, u64)]) -> anyhow::Result<()> {
+fn say(tray: &Machine, trays: &[(std::ops::RangeInclusive<u64>, u64)]) -> anyhow::Result<()> {
     let mut all = serde_json::Map::new();
     for (nodes, partition) in trays {
         for node in nodes.clone() {
@@ -79,7 +80,7 @@ fn say(tray: &Tray, trays: &[(std::ops::RangeInclusive<u64>, u64)]) -> anyhow::R
 }
 
 /// Waits until `systemctl status` would show this.
-fn status(tray: &Tray, words: &str) -> anyhow::Result<()> {
+fn status(tray: &Machine, words: &str) -> anyhow::Result<()> {
     wait_for(&format!("the status is {words:?}"), BOOT, || {
         let now = tray.text(&["systemctl", "show", "--property=StatusText", "--value", UNIT])?;
         Ok(if now.contains(words) { Ok(()) } else { Err(now) })
@@ -87,7 +88,7 @@ fn status(tray: &Tray, words: &str) -> anyhow::Result<()> {
 }
 
 fn service(_: &Setup) -> anyhow::Result<()> {
-    let tray = Tray::boot()?;
+    let tray = imex_systemd::boot()?;
     put_files(&tray)?;
     say(&tray, &[(1..=4, 1), (5..=8, 2)])?;
     tray.text(&["systemctl", "daemon-reload"])?;

@@ -26,6 +26,7 @@ pub mod endurance;
 pub mod fault;
 pub mod job;
 pub mod limits;
+pub mod machine;
 pub mod paths;
 pub mod profile;
 pub mod soak;
