@@ -80,6 +80,11 @@ enum SoakCommand {
     Imex(soak::Options),
 }
 
+/// The whole command line as clap knows it: what documents say is held to it.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Parses the command line and runs the command: exit code 0 on success, 1 when something was found wrong or failed.
 pub fn main() -> ExitCode {
     // This program may have been started as the supervisor of a cluster.

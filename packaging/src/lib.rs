@@ -31,4 +31,4 @@ mod slurm;
 mod test;
 mod workspace;
 
-pub use cli::main;
+pub use cli::{command, main};

@@ -1,6 +1,9 @@
-//! Writes the man page and the shell completions of topology-gen into a folder.
+//! Writes the man pages and the shell completions into a folder: those that topology-gen describes itself, the page of the
+//! settings file from its example, and those that are written by hand.
 
 #![forbid(unsafe_code)]
+
+mod settings;
 
 use std::fs;
 use std::path::Path;
@@ -19,6 +22,22 @@ fn main() -> Result<()> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut topology_gen::cli::command(), "topology-gen", folder)
             .with_context(|| format!("completions for {shell}"))?;
+    }
+    by_hand(folder)
+}
+
+/// The pages in `packaging/man`, with the settings where one wants them.
+fn by_hand(folder: &Path) -> Result<()> {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no folder above this one")?;
+    let example = packaging.join("examples/imex.toml");
+    let example = fs::read_to_string(&example).with_context(|| format!("read {}", example.display()))?;
+    let pages = packaging.join("man");
+    for entry in fs::read_dir(&pages).with_context(|| format!("read {}", pages.display()))? {
+        let page = entry?.path();
+        let text = fs::read_to_string(&page).with_context(|| format!("read {}", page.display()))?;
+        let text = text.replace("@SETTINGS@\n", &settings::list(&example));
+        fs::write(folder.join(page.file_name().context("a page has no name")?), text)
+            .with_context(|| format!("write {}", page.display()))?;
     }
     Ok(())
 }

@@ -96,11 +96,15 @@ pub(crate) fn test(workspace: &Workspace, filter: Option<&str>, log: &Path) -> R
     Ok(outcome)
 }
 
-/// Builds the products in release form and returns cargo's output folder.
+/// In the folder that is named first, the files named after it.
+const STRIP: &str = r#"cd "$1"; shift; mkdir -p stripped
+for file; do aarch64-linux-gnu-strip --strip-unneeded -o "stripped/$file" "$file" || exit; done"#;
+
+/// Builds the products in release form and returns a folder with the files of these names, without what only a debugger reads.
 ///
 /// # Errors
 /// As [`test`], and when the build fails.
-pub(crate) fn release(workspace: &Workspace) -> Result<PathBuf> {
+pub(crate) fn release(workspace: &Workspace, files: &[&str]) -> Result<PathBuf> {
     let tree = tree::ensure()?;
     let log = workspace.fresh_log("arm-release")?;
     fetch(workspace, &log)?;
@@ -116,7 +120,16 @@ pub(crate) fn release(workspace: &Workspace) -> Result<PathBuf> {
     if !status.success() {
         bail!("the build for aarch64 failed:\n{}", fs::read_to_string(&log).unwrap_or_default());
     }
-    Ok(target.join(TRIPLE).join("release"))
+    let mut strip = room.command("sh");
+    strip.args(["-c", STRIP, "strip", &format!("/mnt/target/{TRIPLE}/release")]).args(files);
+    let status = child::run(&mut strip, &log, LIMIT, &mut Progress::new())?;
+    if !status.success() {
+        bail!(
+            "the programs for aarch64 cannot be stripped:\n{}",
+            fs::read_to_string(&log).unwrap_or_default()
+        );
+    }
+    Ok(target.join(TRIPLE).join("release/stripped"))
 }
 
 /// Arguments of the test programs: the filter, and what cannot run here.

@@ -11,6 +11,11 @@ use anyhow::{Context as _, Result, bail};
 use super::package::{Needs, Package};
 use super::tree::{Release, Tree};
 
+const MAINTAINER: &str = "The slurm-nvlink developers <root@localhost>";
+
+/// Debian's package that holds Slurm's plugins and their library.
+const SLURM: &str = "slurm-wlm-basic-plugins";
+
 /// Makes the package and returns its file.
 ///
 /// # Errors
@@ -27,35 +32,57 @@ pub(super) fn build(package: &Package, tree: &Tree, release: &Release, folder: &
         fs::set_permissions(&file, fs::Permissions::from_mode(mode))
             .with_context(|| format!("chmod {}", file.display()))
     };
+    changelog(package, release, &tree.root)?;
     write("control", control_file(package, tree, release), 0o644)?;
     write("conffiles", conffiles(package), 0o644)?;
     write("postinst", script("configure", package.after_install), 0o755)?;
+    write("prerm", script("remove", package.before_remove), 0o755)?;
     write("postrm", removal(package), 0o755)?;
-    let architecture = architecture(package, release);
+    let architecture = release.architecture.debian();
     let file = folder.join(format!("{}_{}_{architecture}.deb", package.name, release.of(package)));
-    let mut dpkg = Command::new("dpkg-deb");
-    dpkg.args(["--root-owner-group", "--build"]).arg(&tree.root).arg(&file);
-    dpkg.env("SOURCE_DATE_EPOCH", release.epoch.to_string());
-    let output = dpkg.output().context("run dpkg-deb")?;
-    if !output.status.success() {
-        bail!("dpkg-deb for {}: {}", package.name, String::from_utf8_lossy(&output.stderr).trim());
-    }
+    pack(&tree.root, &file, release)?;
     fs::remove_dir_all(&control).with_context(|| format!("remove {}", control.display()))?;
     Ok(file)
 }
 
-fn architecture<'a>(package: &Package, release: &'a Release) -> &'a str {
-    if package.architecture_independent { "all" } else { release.architecture.debian() }
+/// A package that stands in for the next release of Slurm: its name and version, and nothing in it.
+///
+/// # Errors
+/// As [`build`].
+pub(super) fn other_slurm(release: &Release, folder: &Path) -> Result<PathBuf> {
+    let (_, next) = release.slurm_bounds();
+    let root = folder.join("other-slurm");
+    fs::create_dir_all(root.join("DEBIAN")).with_context(|| format!("create {}", root.display()))?;
+    let text = format!(
+        "Package: {SLURM}\nVersion: {next}-1\nArchitecture: {}\nMaintainer: {MAINTAINER}\n\
+         Description: stands in for another release of Slurm\n",
+        release.architecture.debian()
+    );
+    fs::write(root.join("DEBIAN/control"), text).context("write a control file")?;
+    let file = folder.join(format!("{SLURM}_{next}-1_{}.deb", release.architecture.debian()));
+    pack(&root, &file, release)?;
+    Ok(file)
+}
+
+fn pack(root: &Path, file: &Path, release: &Release) -> Result<()> {
+    let mut dpkg = Command::new("dpkg-deb");
+    dpkg.args(["--root-owner-group", "--build"]).arg(root).arg(file);
+    dpkg.env("SOURCE_DATE_EPOCH", release.epoch.to_string());
+    let output = dpkg.output().context("run dpkg-deb")?;
+    if !output.status.success() {
+        bail!("dpkg-deb for {}: {}", file.display(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
 }
 
 fn control_file(package: &Package, tree: &Tree, release: &Release) -> String {
     let depends: Vec<String> = package.needs.iter().flat_map(|need| depends(*need, tree, release)).collect();
     let mut text = format!(
-        "Package: {}\nVersion: {}\nArchitecture: {}\nMaintainer: The slurm-nvlink developers <root@localhost>\n\
+        "Package: {}\nVersion: {}\nArchitecture: {}\nMaintainer: {MAINTAINER}\n\
          Section: net\nPriority: optional\nInstalled-Size: {}\n",
         package.name,
         release.of(package),
-        architecture(package, release),
+        release.architecture.debian(),
         tree.kilobytes,
     );
     if !depends.is_empty() {
@@ -74,10 +101,7 @@ fn depends(need: Needs, tree: &Tree, release: &Release) -> Vec<String> {
         Needs::Ours(name) => vec![name.to_owned()],
         Needs::Slurm => {
             let (this, next) = release.slurm_bounds();
-            ["slurm-wlm-basic-plugins"]
-                .iter()
-                .flat_map(|name| [format!("{name} (>= {this})"), format!("{name} (<< {next}~)")])
-                .collect()
+            vec![format!("{SLURM} (>= {this})"), format!("{SLURM} (<< {next}~)")]
         }
         Needs::Libraries => {
             let mut all = Vec::new();
@@ -88,6 +112,25 @@ fn depends(need: Needs, tree: &Tree, release: &Release) -> Vec<String> {
             all
         }
     }
+}
+
+/// Debian wants to know of each package when its version was made. What changed is in the history of the sources.
+fn changelog(package: &Package, release: &Release, root: &Path) -> Result<()> {
+    let date = Command::new("date").args(["-R", "-u", &format!("--date=@{}", release.epoch)]).output();
+    let date = String::from_utf8(date.context("run date")?.stdout).context("the words of date")?;
+    let text = format!(
+        "{} ({}) unstable; urgency=medium\n\n  * Made from the sources.\n\n -- {MAINTAINER}  {date}",
+        package.name,
+        release.of(package)
+    );
+    let file = root.join("usr/share/doc").join(package.name).join("changelog.Debian");
+    fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+    // Without name and time in it, equal texts give equal files.
+    let zipped = Command::new("gzip").args(["-9", "--no-name"]).arg(&file).status().context("run gzip")?;
+    if !zipped.success() {
+        bail!("gzip {}: {zipped}", file.display());
+    }
+    Ok(())
 }
 
 /// Files below `/etc` are the administrator's.
@@ -157,13 +200,15 @@ mod tests {
         assert!(text.contains("Version: 0.1.0-1\n") && !text.contains("slurm-wlm"), "{text}");
         assert!(text.lines().all(|line| line.len() <= 120) && text.ends_with('\n'));
         let text = control_file(named("slurm-nvlink-plugin-dir"), &tree, &release);
-        assert!(text.contains("Architecture: all\n") && !text.contains("Depends"), "{text}");
+        assert!(text.contains("Architecture: arm64\n") && !text.contains("Depends"), "{text}");
     }
 
     #[test]
     fn scripts_are_sound_shell() {
         for package in PACKAGES {
-            for text in [script("configure", package.after_install), removal(package)] {
+            let scripts = [("configure", package.after_install), ("remove", package.before_remove)];
+            let scripts = scripts.map(|(when, lines)| script(when, lines));
+            for text in scripts.into_iter().chain([removal(package)]) {
                 let checked = Command::new("sh").args(["-n", "-c", &text]).status().unwrap();
                 assert!(checked.success(), "{}:\n{text}", package.name);
             }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 mod deb;
 mod package;
 mod pages;
@@ -9,7 +10,7 @@ mod rpm;
 mod tree;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -29,6 +30,9 @@ pub(crate) struct Options {
     /// Only this architecture. Without it, this machine's and arm64.
     #[arg(long)]
     arch: Option<Architecture>,
+    /// Then install them in a clean Debian by the commands of the README, run jobs, upgrade, go back, remove.
+    #[arg(long)]
+    check: bool,
 }
 
 /// A format of packages.
@@ -60,11 +64,17 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     all.retain(|architecture| options.arch.is_none_or(|wanted| wanted == *architecture));
     for architecture in all {
         let artifacts = folder.join("work").join(format!("artifacts-{}", architecture.debian()));
+        fs::create_dir_all(&artifacts).with_context(|| format!("create {}", artifacts.display()))?;
         if architecture == native {
             artifacts::build(workspace)?;
-            gather(&workspace.target().join("release"), &artifacts, true)?;
+            strip(&workspace.target().join("release"), &artifacts)?;
         } else {
-            gather(&cross::release(workspace)?, &artifacts, false)?;
+            let built = built_names().map(|(built, _)| built).collect::<Vec<_>>();
+            let stripped = cross::release(workspace, &built)?;
+            for (built, name) in built_names() {
+                let from = stripped.join(built);
+                fs::copy(&from, artifacts.join(name)).with_context(|| format!("copy {}", from.display()))?;
+            }
         }
         let release = Release {
             version: env!("CARGO_PKG_VERSION"),
@@ -72,24 +82,74 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
             architecture,
             epoch: epoch(workspace)?,
         };
-        let sources = Sources { artifacts: &artifacts, pages: &pages, root: workspace.root() };
-        pack(&release, &sources, options.format, &folder)?;
+        for format in formats(options.format) {
+            let sources = Sources {
+                artifacts: &artifacts,
+                pages: &pages,
+                root: workspace.root(),
+                architecture,
+                format,
+            };
+            for package in pack(&release, &sources, &folder)? {
+                println!("{}", package.display());
+            }
+        }
+    }
+    if options.check {
+        check(workspace, native, &pages, &folder)?;
     }
     fs::remove_dir_all(folder.join("work")).context("remove the intermediate files")
 }
 
-fn pack(release: &Release, sources: &Sources<'_>, format: Option<Format>, folder: &Path) -> Result<()> {
+/// A version above all others, for the upgrade.
+const HIGHER: &str = "1000.0.0";
+
+/// Plays the life of this machine's Debian packages on a small site.
+fn check(workspace: &Workspace, native: Architecture, pages: &Path, folder: &Path) -> Result<()> {
+    let work = folder.join("work");
+    let artifacts = work.join(format!("artifacts-{}", native.debian()));
+    let sources = Sources {
+        artifacts: &artifacts,
+        pages,
+        root: workspace.root(),
+        architecture: native,
+        format: Format::Deb,
+    };
+    let release = |version| -> Result<Release> {
+        let slurm = SlurmTree::ensure()?.slurm_version().to_owned();
+        Ok(Release { version, slurm, architecture: native, epoch: epoch(workspace)? })
+    };
+    let pack = |version: &'static str, name: &str| {
+        let folder = work.join(name);
+        fs::create_dir_all(folder.join("work")).with_context(|| format!("create {}", folder.display()))?;
+        pack(&release(version)?, &sources, &folder)
+    };
+    let packages = check::Packages {
+        these: pack(env!("CARGO_PKG_VERSION"), "check-these")?,
+        higher: pack(HIGHER, "check-higher")?,
+        higher_version: HIGHER,
+        other_slurm: deb::other_slurm(&release(HIGHER)?, &work)?,
+    };
+    check::run(workspace.root(), &packages)
+}
+
+/// The packages of a release in one format, in `folder`.
+fn pack(release: &Release, sources: &Sources<'_>, folder: &Path) -> Result<Vec<PathBuf>> {
+    let build = match sources.format {
+        Format::Deb => deb::build,
+        Format::Rpm => rpm::build,
+    };
+    let mut files = Vec::new();
     for package in PACKAGES {
-        let root = folder.join("work").join(format!("{}-{}", package.name, release.architecture.debian()));
-        let tree = Tree::lay_out(package, sources, root)?;
-        if format != Some(Format::Rpm) {
-            println!("{}", deb::build(package, &tree, release, folder)?.display());
-        }
-        if format != Some(Format::Deb) {
-            println!("{}", rpm::build(package, &tree, release, folder)?.display());
-        }
+        let name = format!("{}-{}-{:?}", package.name, release.architecture.debian(), sources.format);
+        let tree = Tree::lay_out(package, sources, folder.join("work").join(name))?;
+        files.push(build(package, &tree, release, folder)?);
     }
-    Ok(())
+    Ok(files)
+}
+
+fn formats(only: Option<Format>) -> Vec<Format> {
+    only.map_or(vec![Format::Deb, Format::Rpm], |format| vec![format])
 }
 
 fn native() -> Result<Architecture> {
@@ -118,20 +178,24 @@ fn epoch(workspace: &Workspace) -> Result<u64> {
     String::from_utf8_lossy(&output.stdout).trim().parse().context("the time of the newest commit")
 }
 
-/// Copies the artifacts of the packages from cargo's output folder; with `strip` without what only a debugger reads, four
-/// fifths of their size.
-fn gather(built: &Path, folder: &Path, strip: bool) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    for item in PACKAGES.iter().flat_map(|package| package.items) {
-        let package::From::Artifact(name) = item.from else { continue };
-        let (from, to) = (built.join(artifacts::built_name(name)), folder.join(name));
-        if strip {
-            let status = Command::new("objcopy").arg("--strip-debug").args([&from, &to]).status();
-            let status = status.context("run objcopy")?;
-            ensure!(status.success(), "objcopy --strip-debug {}: {status}", from.display());
-        } else {
-            fs::copy(&from, &to).with_context(|| format!("copy {}", from.display()))?;
-        }
+/// The artifacts of the packages: the name in cargo's output folder, and their own.
+fn built_names() -> impl Iterator<Item = (&'static str, &'static str)> {
+    PACKAGES.iter().flat_map(|package| package.items).filter_map(|item| match item.from {
+        package::From::Artifact(name) => Some((artifacts::built_name(name), name)),
+        _ => None,
+    })
+}
+
+/// Copies the artifacts from cargo's output folder without what only a debugger reads, four fifths of their size.
+fn strip(built: &Path, folder: &Path) -> Result<()> {
+    for (file, name) in built_names() {
+        let from = built.join(file);
+        let status = Command::new("strip")
+            .args(["--strip-unneeded", "-o"])
+            .args([&folder.join(name), &from])
+            .status()
+            .context("run strip")?;
+        ensure!(status.success(), "strip {}: {status}", from.display());
     }
     Ok(())
 }

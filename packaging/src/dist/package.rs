@@ -10,10 +10,12 @@ pub(super) enum From {
     Page(&'static str),
     /// A file in `packaging/`, as it is.
     File(&'static str),
-    /// A file in the root of the workspace.
-    Root(&'static str),
+    /// The licence: for Debian, which has its text on each machine, the words that name it; else the text.
+    Licence,
     /// An empty folder.
     Folder,
+    /// A link to where Slurm's own plugins are: the folder has another name on each architecture.
+    StockPlugins,
 }
 
 /// A file of a package.
@@ -45,11 +47,11 @@ pub(super) struct Package {
     /// A paragraph.
     pub(super) description: &'static str,
     pub(super) needs: &'static [Needs],
-    /// The same for all architectures.
-    pub(super) architecture_independent: bool,
     pub(super) items: &'static [Item],
     /// Shell lines that run as root after the files are there; they may not fail the installation.
     pub(super) after_install: &'static str,
+    /// Shell lines before the files go, on removal only.
+    pub(super) before_remove: &'static str,
     /// Shell lines after the files are gone, on removal only.
     pub(super) after_remove: &'static str,
     /// Shell lines when nothing shall be left: purge in Debian's words. RPM knows no such step.
@@ -69,18 +71,21 @@ pub(super) const PACKAGES: &[Package] = &[
     Package {
         name: "slurm-nvlink-plugin-dir",
         summary: "folder for Slurm plugins that go before Slurm's own",
-        description: "An empty folder that PluginDir in slurm.conf can name on every host of a cluster: a host without it \
-                      cannot start Slurm, and one in which it is empty runs Slurm's own plugins.",
+        description: "An empty folder that PluginDir in slurm.conf can name on every host of a cluster, and a link to Slurm's \
+                      own plugins, so that the line is the same on x86_64 and aarch64: a host without a folder of PluginDir \
+                      cannot start Slurm, and one in which the first is empty runs Slurm's own plugins.",
         needs: &[],
-        architecture_independent: true,
         items: &[
             Item { from: From::Folder, to: "/usr/lib/slurm-nvlink", mode: 0o755 },
-            text(From::Root("LICENSE"), "/usr/share/doc/slurm-nvlink-plugin-dir/copyright"),
+            Item { from: From::StockPlugins, to: "/usr/lib/slurm-nvlink/stock", mode: 0o777 },
+            text(From::Licence, "/usr/share/doc/slurm-nvlink-plugin-dir/copyright"),
         ],
         after_install: "",
-        after_remove: "if grep -qs '^[[:space:]]*PluginDir=.*slurm-nvlink' /etc/slurm/slurm.conf; then\n    \
-                       echo 'slurm-nvlink-plugin-dir: /etc/slurm/slurm.conf still names /usr/lib/slurm-nvlink in PluginDir; \
-                       Slurm will not start before that is taken out' >&2\nfi\n",
+        before_remove: "",
+        after_remove: "for file in /etc/slurm/slurm.conf /run/slurm/conf/slurm.conf; do\n    \
+                       if grep -qs '^[[:space:]]*PluginDir[[:space:]]*=.*slurm-nvlink' $file; then\n        \
+                       echo \"slurm-nvlink-plugin-dir: $file still names /usr/lib/slurm-nvlink in PluginDir; Slurm will not \
+                       start on this host before that is taken out\" >&2\n        break\n    fi\ndone\n",
         on_purge: "",
     },
     Package {
@@ -90,20 +95,17 @@ pub(super) const PACKAGES: &[Package] = &[
                       lies in one, a larger one in the fewest. It is built for one release of Slurm; with any other Slurm \
                       takes its own plugin.",
         needs: &[Needs::Ours("slurm-nvlink-plugin-dir"), Needs::Slurm, Needs::Libraries],
-        architecture_independent: false,
         items: &[
-            Item {
-                from: From::Artifact("topology_block.so"),
-                to: "/usr/lib/slurm-nvlink/topology_block.so",
-                mode: 0o755,
-            },
+            text(From::Artifact("topology_block.so"), "/usr/lib/slurm-nvlink/topology_block.so"),
             program("slurm-nvlink-confirm", "/usr/sbin/slurm-nvlink-confirm"),
-            text(From::Root("LICENSE"), "/usr/share/doc/slurm-nvlink-plugin/copyright"),
+            text(From::Page("slurm-nvlink-confirm.8.gz"), "/usr/share/man/man8/slurm-nvlink-confirm.8.gz"),
+            text(From::Licence, "/usr/share/doc/slurm-nvlink-plugin/copyright"),
         ],
         after_install: "slurm-nvlink-confirm || echo 'slurm-nvlink-plugin: this build of Slurm could not be confirmed; \
                         Slurm goes on with its own topology/block' >&2\n",
+        before_remove: "",
         after_remove: "",
-        on_purge: "",
+        on_purge: "rm -rf /var/lib/slurm-nvlink\n",
     },
     Package {
         name: "imex-prolog",
@@ -111,17 +113,22 @@ pub(super) const PACKAGES: &[Package] = &[
         description: "Brings up NVIDIA's IMEX daemon on exactly a job's trays of each NVLink partition before the job \
                       starts, and takes it down when the job has ended.",
         needs: &[Needs::Libraries],
-        architecture_independent: false,
         items: &[
             program("imex-prolog", "/usr/sbin/imex-prolog"),
             program("imex-epilog", "/usr/sbin/imex-epilog"),
             text(From::File("files/imex-prolog.logrotate"), "/etc/logrotate.d/imex-prolog"),
             text(From::Page("imex-prolog.8.gz"), "/usr/share/man/man8/imex-prolog.8.gz"),
             text(From::Page("imex-epilog.8.gz"), "/usr/share/man/man8/imex-epilog.8.gz"),
-            text(From::Root("LICENSE"), "/usr/share/doc/imex-prolog/copyright"),
+            text(From::Page("imex.toml.5.gz"), "/usr/share/man/man5/imex.toml.5.gz"),
+            text(From::File("examples/imex.toml"), "/usr/share/doc/imex-prolog/examples/imex.toml"),
+            text(From::Licence, "/usr/share/doc/imex-prolog/copyright"),
         ],
         after_install: "",
-        after_remove: "",
+        before_remove: "",
+        after_remove: "for file in /etc/slurm/slurm.conf /run/slurm/conf/slurm.conf; do\n    \
+                       if grep -Eqs '^[[:space:]]*(Prolog|Epilog)[[:space:]]*=.*/imex-(prolog|epilog)' $file; then\n        \
+                       echo \"imex-prolog: $file still names it as Prolog or Epilog; the next job drains this tray before that is \
+                       taken out\" >&2\n        break\n    fi\ndone\n",
         on_purge: "rm -rf /var/log/slurm-nvlink /run/slurm-nvlink\nrmdir /etc/slurm-nvlink 2>/dev/null || :\n",
     },
     Package {
@@ -130,17 +137,25 @@ pub(super) const PACKAGES: &[Package] = &[
         description: "Reads the NVLink domain and partition of every GPU through NVML, groups compute trays into blocks, \
                       and brings a checked topology.yaml into force, with a way back.",
         needs: &[Needs::Libraries],
-        architecture_independent: false,
         items: &[
             program("topology-gen", "/usr/bin/topology-gen"),
             text(From::Page("topology-gen.1.gz"), "/usr/share/man/man1/topology-gen.1.gz"),
             text(From::Page("topology-gen.bash"), "/usr/share/bash-completion/completions/topology-gen"),
             text(From::Page("_topology-gen"), "/usr/share/zsh/vendor-completions/_topology-gen"),
             text(From::Page("topology-gen.fish"), "/usr/share/fish/vendor_completions.d/topology-gen.fish"),
-            text(From::Root("LICENSE"), "/usr/share/doc/topology-gen/copyright"),
+            text(
+                From::File("systemd/topology-gen-watch.service"),
+                "/usr/lib/systemd/system/topology-gen-watch.service",
+            ),
+            text(From::File("systemd/slurmd.conf"), "/usr/share/topology-gen/slurmd.conf"),
+            text(From::Licence, "/usr/share/doc/topology-gen/copyright"),
         ],
-        after_install: "",
-        after_remove: "",
+        // Off until somebody enables it; one that runs goes on with the new program.
+        after_install: "if [ -d /run/systemd/system ]; then\n    systemctl daemon-reload || :\n    \
+                        systemctl try-restart topology-gen-watch.service || :\nfi\n",
+        before_remove: "if [ -d /run/systemd/system ]; then\n    \
+                        systemctl --quiet --no-warn disable --now topology-gen-watch.service || :\nfi\n",
+        after_remove: "if [ -d /run/systemd/system ]; then\n    systemctl daemon-reload || :\nfi\n",
         on_purge: "",
     },
 ];
@@ -170,7 +185,7 @@ mod tests {
     #[test]
     fn each_package_says_its_licence_and_fits_a_line() {
         for package in PACKAGES {
-            assert!(package.items.iter().any(|item| item.from == From::Root("LICENSE")), "{}", package.name);
+            assert!(package.items.iter().any(|item| item.from == From::Licence), "{}", package.name);
             assert!(package.summary.len() <= 80 && !package.summary.ends_with('.'), "{}", package.summary);
         }
     }

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Man pages and completions: those that topology-gen describes itself, and those in `packaging/man`.
+//! Man pages and completions, as the program `pages` writes them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,11 +26,6 @@ pub(super) fn write(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
     let status = child::run(&mut cargo, &log, LIMIT, &mut Progress::new())?;
     if !status.success() {
         bail!("`{}` failed:\n{}", child::show(&cargo), fs::read_to_string(&log).unwrap_or_default());
-    }
-    let own = workspace.root().join("packaging/man");
-    for entry in fs::read_dir(&own).with_context(|| format!("read {}", own.display()))? {
-        let entry = entry?;
-        fs::copy(entry.path(), folder.join(entry.file_name())).context("copy a man page")?;
     }
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();

@@ -22,7 +22,7 @@ pub(super) fn build(package: &Package, tree: &Tree, release: &Release, folder: &
     let spec = work.join("package.spec");
     fs::write(&spec, spec_file(package, release, &tree.root))
         .with_context(|| format!("write {}", spec.display()))?;
-    let architecture = architecture(package, release);
+    let architecture = release.architecture.rpm();
     let mut rpmbuild = Command::new("rpmbuild");
     rpmbuild.args(["-bb", "--quiet", "--target", architecture]);
     for define in [
@@ -42,10 +42,6 @@ pub(super) fn build(package: &Package, tree: &Tree, release: &Release, folder: &
     }
     fs::remove_dir_all(&work).with_context(|| format!("remove {}", work.display()))?;
     Ok(folder.join(format!("{}-{}-1.{architecture}.rpm", package.name, release.upstream_of(package))))
-}
-
-fn architecture<'a>(package: &Package, release: &'a Release) -> &'a str {
-    if package.architecture_independent { "noarch" } else { release.architecture.rpm() }
 }
 
 fn spec_file(package: &Package, release: &Release, root: &Path) -> String {
@@ -79,10 +75,15 @@ fn spec_file(package: &Package, release: &Release, root: &Path) -> String {
             _ if item.to.starts_with("/etc/") => "%config(noreplace) ",
             _ => "",
         };
-        let _ = writeln!(text, "%attr(0{:o}, root, root) {kind}{}", item.mode, item.to);
+        // A link has no mode of its own.
+        let mode = if item.from == From::StockPlugins { "-".to_owned() } else { format!("0{:o}", item.mode) };
+        let _ = writeln!(text, "%attr({mode}, root, root) {kind}{}", item.to);
     }
     if !package.after_install.is_empty() {
         let _ = write!(text, "\n%post\n{}exit 0\n", package.after_install);
+    }
+    if !package.before_remove.is_empty() {
+        let _ = write!(text, "\n%preun\nif [ $1 -eq 0 ]; then\n{}fi\nexit 0\n", package.before_remove);
     }
     if !package.after_remove.is_empty() {
         // After an upgrade this is run too, with 1.
@@ -105,7 +106,7 @@ mod tests {
             "Requires: slurm-nvlink-plugin-dir",
             "Requires: slurm >= 26.05.5",
             "Requires: slurm < 26.05.6",
-            "%attr(0755, root, root) /usr/lib/slurm-nvlink/topology_block.so",
+            "%attr(0644, root, root) /usr/lib/slurm-nvlink/topology_block.so",
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
         }

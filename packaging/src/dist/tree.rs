@@ -2,11 +2,12 @@
 //! The files of a package in a folder, as they will lie on a host, and what is known of them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::Format;
 use super::package::{From, Item, Package};
 
 /// A processor architecture, in the words of both formats.
@@ -23,6 +24,15 @@ impl Architecture {
         match self {
             Self::Amd64 => "amd64",
             Self::Arm64 => "arm64",
+        }
+    }
+
+    /// Where Slurm's own plugins are, seen from `/usr/lib/slurm-nvlink`: in Debian's packages, and in SchedMD's RPM packages.
+    fn stock_plugins(self, format: Format) -> &'static str {
+        match (format, self) {
+            (Format::Deb, Self::Amd64) => "../x86_64-linux-gnu/slurm-wlm",
+            (Format::Deb, Self::Arm64) => "../aarch64-linux-gnu/slurm-wlm",
+            (Format::Rpm, _) => "../../lib64/slurm",
         }
     }
 
@@ -77,6 +87,8 @@ pub(super) struct Sources<'a> {
     pub(super) artifacts: &'a Path,
     pub(super) pages: &'a Path,
     pub(super) root: &'a Path,
+    pub(super) architecture: Architecture,
+    pub(super) format: Format,
 }
 
 impl Sources<'_> {
@@ -85,8 +97,11 @@ impl Sources<'_> {
             From::Artifact(name) => Some(self.artifacts.join(name)),
             From::Page(name) => Some(self.pages.join(name)),
             From::File(name) => Some(self.root.join("packaging").join(name)),
-            From::Root(name) => Some(self.root.join(name)),
-            From::Folder => None,
+            From::Licence => Some(self.root.join(match self.format {
+                Format::Deb => "packaging/files/copyright",
+                Format::Rpm => "LICENSE",
+            })),
+            From::Folder | From::StockPlugins => None,
         }
     }
 }
@@ -116,13 +131,16 @@ impl Tree {
 
     fn put(&mut self, item: &Item, sources: &Sources<'_>) -> Result<()> {
         let to = self.root.join(item.to.trim_start_matches('/'));
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        if item.from == From::StockPlugins {
+            return Ok(symlink(sources.architecture.stock_plugins(sources.format), &to)?);
+        }
         let Some(from) = sources.file(item.from) else {
             fs::create_dir_all(&to)?;
             return Ok(fs::set_permissions(&to, fs::Permissions::from_mode(item.mode))?);
         };
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder)?;
-        }
         let bytes = fs::read(&from).with_context(|| format!("read {}", from.display()))?;
         if matches!(item.from, From::Artifact(_)) {
             self.c_library = self.c_library.max(least_c_library(&bytes));
