@@ -23,8 +23,9 @@ use crate::write;
 /// Options of `simulate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Jobs from a CSV file with the columns submit,trays,run and, if wanted, limit,segment,priority,name; - for standard
-    /// input; without it the jobs of the reference scenario
+    /// Jobs from a CSV file; without it the jobs of the reference scenario
+    ///
+    /// - for standard input. Its columns are submit,trays,run and, if wanted, limit,segment,priority,name.
     #[arg(long, value_name = "FILE")]
     workload: Option<PathBuf>,
     /// Write the jobs to this file as CSV
@@ -52,13 +53,15 @@ pub(super) struct Args {
     /// Mean hours until a tray is back
     #[arg(long, value_name = "HOURS", default_value_t = Reference::default().failures.repair_hours, value_parser = positive)]
     repair_hours: f64,
-    /// Hours of a job's run between two checkpoints, from which it goes on after the loss of a tray; 0: from its begin
+    /// Hours of a job's run between two checkpoints
+    ///
+    /// From the last one it goes on after the loss of a tray; 0: from its begin.
     #[arg(long, value_name = "HOURS", default_value_t = Settings::default().checkpoint / HOUR)]
     checkpoint_hours: u64,
     /// Hours at the begin, while the site fills up, that count for nothing
     #[arg(long, value_name = "HOURS", default_value_t = Settings::default().warm_up / HOUR)]
     warm_up_hours: u64,
-    /// Jobs behind the first blocked one that a scheduling cycle looks at, as bf_max_job_test
+    /// Jobs behind the first blocked one that a cycle looks at, as bf_max_job_test
     #[arg(long, value_name = "N", default_value_t = Settings::default().depth)]
     depth: usize,
     /// Seconds between two scheduling cycles at least
@@ -95,16 +98,22 @@ struct FabricArgs {
 /// The policy.
 #[derive(Debug, clap::Args)]
 struct PolicyArgs {
-    /// Who places the jobs: ours, the plugin's choice; naive, the first free trays wherever they are
+    /// Who places the jobs: ours, naive
+    ///
+    /// ours is the plugin's choice; naive takes the first free trays wherever they are.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Who::Ours, Who::Naive], hide_possible_values = true, value_name = "WHO")]
     placer: Vec<Who>,
-    /// Settings of the plugin as in slurm.conf's TopologyParam: nvlink_split=packed, nvlink_span=degraded
+    /// Settings of the plugin as in slurm.conf's TopologyParam
+    ///
+    /// nvlink_split=packed, nvlink_span=degraded.
     #[arg(long, value_name = "PARAMETERS", default_value = "")]
     topology_param: String,
     /// Trays of each NVLink partition that jobs do not get, to stand in for broken ones
     #[arg(long, value_name = "N", default_value_t = 0)]
     spares: u32,
-    /// Segments of jobs that have none, by their trays: 17-:16,8-16:4 gives jobs of 17 trays and more segments of 16
+    /// Segments of jobs that have none, by their trays
+    ///
+    /// 17-:16,8-16:4 gives jobs of 17 trays and more segments of 16, those of 8 to 16 segments of 4.
     #[arg(long, value_name = "RULES", default_value = "")]
     segments: SegmentRules,
 }
