@@ -16,8 +16,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// Settings of the cluster: slurmctld forgets ended jobs soon, so that its memory can be compared.
-const SETTINGS: [(&str, &str); 1] = [("MinJobAge", "30")];
+/// slurmctld forgets ended jobs soon, so that its memory can be compared.
+const SLURM: (&str, &str) = ("MinJobAge", "30");
+/// Settings of the IMEX manager: waits shorter than the defaults, which suit hardware, and long enough for 72 trays that share
+/// two cores.
+const IMEX: &str = "[deadlines]\nready_seconds = 60\nown_ready_seconds = 20\nfabric_seconds = 4\n\
+    peer_absent_seconds = 20\npeer_lost_seconds = 8\ncontrol_call_seconds = 5\nstop_seconds = 6\n";
 /// Distance between two looks.
 const LOOK: Duration = Duration::from_millis(400);
 /// slurmctld answers again after a restart.
@@ -80,8 +84,7 @@ impl<'a> Stage<'a> {
     /// A builder made fit for rounds.
     #[must_use]
     pub fn prepare(builder: ClusterBuilder) -> ClusterBuilder {
-        let builder = soak::Soak::prepare(builder);
-        SETTINGS.iter().fold(builder, |builder, (key, value)| builder.set(key, value))
+        builder.with_orders().set(SLURM.0, SLURM.1).file(soak::SETTINGS_FILE, IMEX)
     }
 
     /// All racks of the cluster must be alike.
@@ -320,10 +323,9 @@ impl<'a> Stage<'a> {
     fn sweep(&self, notes: &mut Notes) -> anyhow::Result<()> {
         let nodes = format!("--nodes={}", self.shape.rack);
         let options = [nodes.as_str(), "--exclusive", "--output=/dev/null", "--job-name=sweep"];
-        let jobs: Vec<JobId> = (0..self.shape.racks)
-            .map(|_| self.cluster.submit(&options, "true"))
-            .collect::<anyhow::Result<_>>()?;
-        for job in jobs {
+        for rack in self.nodes.chunks(self.shape.rack) {
+            let list = format!("--nodelist={}", rack.join(","));
+            let job = self.cluster.submit(&[&options[..], &[&list]].concat(), "true")?;
             let job =
                 self.cluster.wait_ended(job, SWEEP).context("a job on a whole rack after all was healed")?;
             ensure!(job.state == "COMPLETED", "after all was healed a job on a whole rack is {job:?}");

@@ -24,4 +24,4 @@ mod watch;
 
 pub use cli::Options;
 pub use plant::Plant;
-pub use runner::{SETTINGS, Soak};
+pub use runner::{SETTINGS, SETTINGS_FILE, Soak};

@@ -16,7 +16,7 @@ use std::sync::{Mutex, PoisonError};
 pub const SETTINGS: &str = "[deadlines]\nready_seconds = 24\nown_ready_seconds = 8\nfabric_seconds = 2\n\
     peer_absent_seconds = 6\npeer_lost_seconds = 4\ncontrol_call_seconds = 3\nstop_seconds = 4\n";
 /// Where the IMEX manager finds them.
-const SETTINGS_FILE: &str = "/etc/slurm-nvlink/imex.toml";
+pub const SETTINGS_FILE: &str = "/etc/slurm-nvlink/imex.toml";
 
 /// The step of a prolog after which it waits for its domain: the second version of the record names the daemon.
 const DAEMON_IS_RECORDED: &str = "rename to job-N.record (2)";
