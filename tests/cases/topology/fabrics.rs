@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use tests::Cluster;
 use tests::cluster::{BlockLine, Target};
+use tests::dice::Dice;
 
 /// Trays without a daemon.
 const TRAYS: u64 = 240;
@@ -57,27 +58,6 @@ pub(super) fn any_fabric(setup: &Setup) -> anyhow::Result<()> {
     run().map_err(|error| explained(error, &cluster, "topology::any_fabric_is_loaded_as_planned"))
 }
 
-/// Numbers that look random and are the same in each run (xorshift).
-struct Numbers(u64);
-
-impl Numbers {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % bound.max(1)
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> anyhow::Result<T> {
-        let at = usize::try_from(self.below(all.len() as u64))?;
-        all.get(at).copied().context("an empty choice")
-    }
-}
-
 /// A partition of the fabric: domain and clique.
 type Place = (String, u32);
 
@@ -90,18 +70,18 @@ struct Fabric {
 
 /// Racks of 1 to 18 trays, some in up to three partitions, on trays in any order. UUIDs of neighbours may begin alike; some trays
 /// are silent, some have no fabric, some stand in racks of their own.
-fn fabric(numbers: &mut Numbers) -> anyhow::Result<Fabric> {
+fn fabric(dice: &mut Dice) -> anyhow::Result<Fabric> {
     let mut trays: Vec<String> = (1..=TRAYS).map(|tray| format!("f{tray:03}")).collect();
-    if numbers.below(2) == 0 {
+    if dice.below(2) == 0 {
         for at in (1..trays.len()).rev() {
-            trays.swap(at, usize::try_from(numbers.below(at as u64 + 1))?);
+            trays.swap(at, dice.below(at + 1));
         }
     }
     let mut fabric = Fabric::default();
     let mut rack = 0;
     while !trays.is_empty() {
         rack += 1;
-        let size = usize::try_from(1 + numbers.below(18))?.min(trays.len());
+        let size = (1 + dice.below(18)).min(trays.len());
         let heads = [
             "3c9b1e52-7a41-4d0e",
             "3c9b1e52-7a41-4d0f",
@@ -109,17 +89,17 @@ fn fabric(numbers: &mut Numbers) -> anyhow::Result<Fabric> {
             "00000000-7a41-4d0e",
             "ffffffff-ffff-ffff",
         ];
-        let head = if numbers.below(3) == 0 {
-            numbers.one_of(&heads)?.to_owned()
+        let head = if dice.below(3) == 0 {
+            dice.pick(&heads).to_owned()
         } else {
-            format!("{:08x}-7a41-4d0e", numbers.below(1 << 32))
+            format!("{:08x}-7a41-4d0e", dice.below(1 << 32))
         };
         let domain = format!("{head}-9f63-{rack:012x}");
-        let parts = 1 + numbers.below(3);
-        let clique = numbers.one_of(&[0, 1, 32_766, 2_147_483_647, 2_147_483_648, 4_294_967_290])?;
+        let parts = 1 + dice.below(3);
+        let clique = dice.pick(&[0_u32, 1, 32_766, 2_147_483_647, 2_147_483_648, 4_294_967_290]);
         for tray in trays.drain(..size) {
-            let kind = numbers.below(20);
-            let place = (domain.clone(), clique + u32::try_from(numbers.below(parts))?);
+            let kind = dice.below(20);
+            let place = (domain.clone(), clique + u32::try_from(dice.below(parts))?);
             let reading = match kind {
                 0 => serde_json::Value::Null,
                 1 => reading("00000000-0000-0000-0000-000000000000", 0),
@@ -145,13 +125,13 @@ fn reading(domain: &str, partition: u32) -> serde_json::Value {
 
 /// One fabric, planned afresh or upon the blocks of before; gives the blocks.
 fn one(cluster: &Cluster, seed: u64, before: &[BlockLine]) -> anyhow::Result<Vec<BlockLine>> {
-    let mut numbers = Numbers::new(seed);
-    let fabric = fabric(&mut numbers)?;
+    let mut dice = Dice::new(seed, 0);
+    let fabric = fabric(&mut dice)?;
     let text = serde_json::Value::Object(fabric.readings.clone()).to_string();
     cluster.write_file(&Target::controller(), READINGS, &text)?;
-    let afresh = before.is_empty() || numbers.below(2) == 0;
+    let afresh = before.is_empty() || dice.below(2) == 0;
     let largest = fabric.partitions.values().map(BTreeSet::len).max().unwrap_or(1);
-    let base = (1 + numbers.below(largest as u64)).to_string();
+    let base = (1 + dice.below(largest)).to_string();
     // Trays without fabric share a Slurm partition with the others here, and small base sizes are chosen, which is called wrong.
     let mut options = vec!["--accept-wrong", "--move-running-jobs", "--base-size", &base];
     options.extend(afresh.then_some("--fresh"));
