@@ -1,5 +1,7 @@
-//! The outcome of several replays beside each other: as text, as JSON.
+//! The outcome of several replays beside each other: as text, as JSON, as a page with charts.
 
+pub mod page;
+pub mod plot;
 pub mod table;
 
 use serde::Serialize;
@@ -28,6 +30,20 @@ pub struct Run {
 }
 
 impl Report {
+    /// The charts, each with a name for its file: of the replays of the first seed.
+    pub fn charts(&self) -> Vec<(&'static str, String)> {
+        let Some(first) = self.runs.first() else { return Vec::new() };
+        let same_seed = self.runs.iter().filter(|run| run.summary.seed == first.summary.seed);
+        let lines: Vec<plot::Line<'_>> = same_seed.map(|run| (run.placer.as_str(), &run.summary)).collect();
+        let mut charts = vec![("waits", plot::waits(&lines))];
+        charts.extend(
+            plot::OVER_TIME
+                .iter()
+                .map(|&(name, title, unit, value)| (name, plot::over_time(&lines, title, unit, value))),
+        );
+        charts
+    }
+
     /// As JSON, with a line break at the end.
     ///
     /// # Errors

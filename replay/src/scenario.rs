@@ -94,19 +94,17 @@ impl Reference {
     /// [`SiteError`] when there is no such site.
     pub fn scenario(&self, settings: Settings) -> Result<Scenario, SiteError> {
         let site = Site::racks(self.racks, self.trays, self.parts, self.drained)?;
+        Ok(self.on(site, settings))
+    }
+
+    /// The same jobs and failures on another site: its numbers of racks and trays do not count.
+    pub fn on(&self, site: Site, settings: Settings) -> Scenario {
         let served = f64::from(site.trays() - u32::try_from(site.drained().len()).unwrap_or(0))
             * (1.0 - self.failures.unavailable);
         let horizon = self.days * DAY;
         let tray_seconds = served * horizon as f64 * self.load;
-        let jobs = reference::jobs(self.seed, self.jobs, horizon, tray_seconds);
-        Ok(Scenario {
-            site,
-            jobs,
-            failures: self.failures,
-            seed: self.seed,
-            horizon: Some(horizon),
-            settings,
-        })
+        let jobs = reference::jobs(self.seed, self.jobs, horizon, tray_seconds, site.largest());
+        Scenario { site, jobs, failures: self.failures, seed: self.seed, horizon: Some(horizon), settings }
     }
 }
 

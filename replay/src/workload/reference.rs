@@ -66,7 +66,11 @@ pub fn assumptions() -> Vec<String> {
         "Made-up jobs; the number of trays, jobs and days, segments of 16 for large jobs and 1 % of trays away follow what \
          NVIDIA published of a simulation of GB200 NVL72 under Slurm in May 2026; all else is our assumption."
             .to_owned(),
-        format!("Trays/segment, with the share of the jobs and of the tray hours: {}.", classes.join("; ")),
+        format!(
+            "Trays/segment, with the share of the jobs and of the tray hours: {}. Segments that are larger than every \
+             NVLink partition are halved until they fit.",
+            classes.join("; ")
+        ),
         "Jobs arrive evenly over the time. Run times are log-normal (sigma 1), scaled to the load; time limits are 1.1 to 3 \
          times the run time; all priorities are equal."
             .to_owned(),
@@ -74,8 +78,8 @@ pub fn assumptions() -> Vec<String> {
 }
 
 /// So many jobs from 0 to `horizon` that ask for so many tray seconds together (within the rounding to seconds and the
-/// shortest run).
-pub fn jobs(seed: u64, count: u32, horizon: Seconds, tray_seconds: f64) -> Vec<Job> {
+/// shortest run). Segments larger than `largest`, the trays of the largest NVLink partition, are halved until they fit.
+pub fn jobs(seed: u64, count: u32, horizon: Seconds, tray_seconds: f64, largest: u32) -> Vec<Job> {
     let mut random = Random::new(seed, PURPOSE);
     let weights = CLASSES.map(|class| class.jobs);
     let mut submits: Vec<Seconds> =
@@ -100,13 +104,20 @@ pub fn jobs(seed: u64, count: u32, horizon: Seconds, tray_seconds: f64) -> Vec<J
                 name: format!("j{number}"),
                 submit,
                 trays: class.trays,
-                segment: class.segment,
+                segment: fitting(class.segment, largest),
                 run,
                 limit: limit.max(run).div_ceil(LIMIT_STEP) * LIMIT_STEP,
                 priority: 0,
             }
         })
         .collect()
+}
+
+fn fitting(mut segment: u32, largest: u32) -> u32 {
+    while segment > largest.max(1) {
+        segment /= 2;
+    }
+    segment
 }
 
 #[cfg(test)]
@@ -123,7 +134,7 @@ mod tests {
     #[test]
     fn the_jobs_ask_for_the_work_and_are_sound() {
         let work = 5004.0 * 7.0 * DAY as f64;
-        let jobs = jobs(1, 15_000, 7 * DAY, work);
+        let jobs = jobs(1, 15_000, 7 * DAY, work, 18);
         assert_eq!(jobs.len(), 15_000);
         let asked: f64 = jobs.iter().map(|job| f64::from(job.trays) * job.run as f64).sum();
         assert!((asked / work - 1.0).abs() < 0.01, "{}", asked / work);
@@ -139,8 +150,17 @@ mod tests {
     }
 
     #[test]
+    fn segments_fit_the_partitions() {
+        assert!(jobs(1, 500, DAY, 1e8, 9).iter().all(|job| job.segment <= 8));
+        assert_eq!(
+            [(16, 18), (16, 9), (4, 1), (0, 4)].map(|(of, largest)| fitting(of, largest)),
+            [16, 8, 1, 0]
+        );
+    }
+
+    #[test]
     fn a_seed_is_a_workload() {
-        assert_eq!(jobs(3, 100, DAY, 1e8), jobs(3, 100, DAY, 1e8));
-        assert_ne!(jobs(3, 100, DAY, 1e8), jobs(4, 100, DAY, 1e8));
+        assert_eq!(jobs(3, 100, DAY, 1e8, 18), jobs(3, 100, DAY, 1e8, 18));
+        assert_ne!(jobs(3, 100, DAY, 1e8, 18), jobs(4, 100, DAY, 1e8, 18));
     }
 }

@@ -13,6 +13,7 @@ use crate::check;
 use crate::diff::{self, Pair, Plan};
 use crate::host::Parts;
 use crate::random::Variety;
+use crate::replay;
 use crate::scene_file;
 use crate::soak;
 
@@ -26,6 +27,8 @@ pub enum LabCommand {
         /// The situation, as `lab diff` writes it.
         file: PathBuf,
     },
+    /// Replay the reference scenario, or a workload, with Slurm's own plugin as the placer, and others beside it.
+    Replay(replay::Options),
     /// Ask one process with each plugin very often, and look whether its memory grows.
     Soak {
         /// Seed of the situations.
@@ -100,6 +103,7 @@ impl LabCommand {
                 Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
             Self::Case { file } => case(&parts, file),
+            Self::Replay(options) => replay::run(&parts, options, &target.join("lab")),
             Self::Soak { seed, evaluations } => {
                 let soak = soak::run(&parts, *seed, *evaluations)?;
                 print!("{soak}");

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tests::tree::Tree;
 
 use crate::memcheck;
-use crate::protocol::{Answer, Answerer, EntryQuestion, Question, Reply, Request};
+use crate::protocol::{Answer, Answerer, EntryQuestion, Question, Reply, Request, TraysQuestion};
 use crate::scene::{Change, Cluster};
 
 /// Bounds one reply: a batch of timed evaluations on the largest cluster.
@@ -229,6 +229,15 @@ impl Host {
     /// The host has ended.
     pub fn ask(&mut self, question: &Question) -> anyhow::Result<()> {
         self.send(&Request::Ask(question.clone()))
+    }
+
+    /// Asks about whole trays that are all alike, and waits for the answer.
+    ///
+    /// # Errors
+    /// The host has ended or cannot answer.
+    pub fn ask_trays(&mut self, question: TraysQuestion) -> anyhow::Result<Answer> {
+        self.send(&Request::AskTrays(question))?;
+        self.answer()
     }
 
     /// The answer to the question.

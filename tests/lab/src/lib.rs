@@ -26,6 +26,7 @@ pub mod memcheck;
 pub mod plot;
 pub mod protocol;
 pub mod random;
+pub mod replay;
 pub mod report;
 pub mod rules;
 pub mod scene;

@@ -62,6 +62,42 @@ pub struct Question {
     pub job: JobQuestion,
 }
 
+/// A question about whole trays that are all alike, in few words: the replay asks it a hundred thousand times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraysQuestion {
+    /// Nodes that the job may have, as runs: the first one and how many.
+    pub usable: Vec<(u32, u32)>,
+    /// Drained nodes, as runs.
+    pub drained: Vec<(u32, u32)>,
+    /// CPUs of each node.
+    pub cpus: u16,
+    /// The job.
+    pub job: JobQuestion,
+}
+
+impl TraysQuestion {
+    /// The same in full, for a cluster of so many nodes.
+    pub fn in_full(self, nodes: usize) -> Question {
+        let in_runs = |runs: Vec<(u32, u32)>| {
+            runs.into_iter().flat_map(|(first, count)| first..first.saturating_add(count))
+        };
+        let mut cpus = vec![0; nodes];
+        for node in in_runs(self.usable) {
+            if let Some(of_node) = cpus.get_mut(node as usize) {
+                *of_node = self.cpus;
+            }
+        }
+        Question {
+            cpus,
+            taken: vec![0; nodes],
+            gpus_taken: vec![0; nodes],
+            weights: vec![1; nodes],
+            drained: in_runs(self.drained).filter(|&node| (node as usize) < nodes).collect(),
+            job: self.job,
+        }
+    }
+}
+
 /// Who answers a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answerer {
@@ -85,6 +121,8 @@ pub struct EntryQuestion {
 pub enum Request {
     /// Answer a question.
     Ask(Question),
+    /// Answer a question about whole trays that are all alike.
+    AskTrays(TraysQuestion),
     /// Ask all other entry points of the plugin.
     Entries(EntryQuestion),
     /// Answer the last question again so many times, and say how long each took.

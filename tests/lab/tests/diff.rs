@@ -8,12 +8,17 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use lab::check;
 use lab::diff::{self, Pair, Plan};
-use lab::host::Parts;
+use lab::host::{Loads, Parts};
 use lab::protocol::Answer;
 use lab::random::{Random, Variety};
+use lab::replay::SlurmPlacer;
 use lab::rules::{self, Rule};
 use lab::scene::Scene;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use replay::outages::Failures;
+use replay::placer::Ours;
+use replay::scenario::{Reference, Settings};
+use replay::summary::Summary;
 use tests::tree::Tree;
 
 /// Situations of one seed.
@@ -38,6 +43,8 @@ fn main() -> ExitCode {
         .into();
     trials
         .push(Trial::ignorable_test("planted_violations_are_found", || with_parts(|parts| planted(&parts))));
+    let replayed = || with_parts(|parts| the_plugin_replays_as_the_core(&parts));
+    trials.push(Trial::ignorable_test("the_plugin_replays_as_the_core", replayed));
     let other = || with_parts(|parts| other_entry_points(&parts));
     trials.push(Trial::ignorable_test("ours_against_stock::every_other_entry_point", other));
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -65,6 +72,38 @@ fn compare(parts: &Parts, plan: &Plan) -> anyhow::Result<()> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lab");
     let report = diff::run(parts, plan, &folder)?;
     ensure!(report.violations.is_empty(), "seed {}:\n{report}", plan.seed);
+    Ok(())
+}
+
+/// A day of jobs on six racks: the plugin, loaded by Slurm, places each job in the same partitions as the placement core does
+/// without Slurm. No tray fails, because within a partition the two may take other trays.
+fn the_plugin_replays_as_the_core(parts: &Parts) -> anyhow::Result<()> {
+    let failures = Failures { unavailable: 0.0, repair_hours: 1.0 };
+    for (parts_of_rack, drained) in [(1, 0), (1, 1), (2, 0)] {
+        let reference = Reference {
+            racks: 6,
+            parts: parts_of_rack,
+            drained,
+            jobs: 250,
+            days: 1,
+            load: 1.1,
+            failures,
+            ..Reference::default()
+        };
+        let scenario = reference.scenario(Settings { warm_up: 0, ..Settings::default() })?;
+        let mut plugin = SlurmPlacer::start(parts, Loads::Ours, &scenario.site)?;
+        let by_plugin = replay::run(&scenario, &mut plugin)?;
+        let by_core = replay::run(&scenario, &mut Ours::default())?;
+        ensure!(plugin.asked() > 100, "Slurm was asked only {} times", plugin.asked());
+        let without_reasons = |mut summary: Summary| {
+            summary.costs.clear();
+            summary
+        };
+        ensure!(
+            without_reasons(by_plugin) == without_reasons(by_core),
+            "{reference:?}: the plugin does not place as the core"
+        );
+    }
     Ok(())
 }
 

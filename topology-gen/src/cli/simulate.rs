@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use fabric::placement::{Rules, Span, Split};
 use fabric::{Blame, Report};
+use replay::HOUR;
 use replay::outages::Failures;
 use replay::placer::{Naive, Ours, Placer};
-use replay::report::{Run, table};
+use replay::report::{Run, page, table};
 use replay::scenario::{Reference, Scenario, Settings};
 use replay::segments::SegmentRules;
 use replay::site::Site;
 use replay::workload::{csv, reference};
-use replay::{DAY, HOUR};
 
 use super::diff::topologies_of;
 use super::{Output, in_file, read_text, show};
@@ -70,6 +70,12 @@ pub(super) struct Args {
     /// Write all numbers to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a page with tables and charts to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the charts as SVG into this folder
+    #[arg(long, value_name = "FOLDER")]
+    svg: Option<PathBuf>,
 }
 
 /// The fabric.
@@ -168,6 +174,14 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
     if let Some(path) = &args.json {
         put(path, &report.json().map_err(|error| Failure::of(Blame::Bug, &error))?, output)?;
     }
+    if let Some(path) = &args.html {
+        put(path, &page::text(&report), output)?;
+    }
+    if let Some(folder) = &args.svg {
+        for (name, chart) in report.charts() {
+            put(&folder.join(format!("{name}.svg")), &chart, output)?;
+        }
+    }
     Ok(OK)
 }
 
@@ -205,18 +219,17 @@ fn scenario(args: &Args, seed: u64, workload: Option<&[replay::job::Job]>) -> Re
         }
         None => Site::racks(racks, trays, split_racks, drained).map_err(|error| wrong(&error))?,
     };
-    let (mut jobs, horizon) = match workload {
-        Some(jobs) => (jobs.to_vec(), None),
+    let mut scenario = match workload {
+        Some(jobs) => Scenario { site, jobs: jobs.to_vec(), failures, seed, horizon: None, settings },
         None => {
-            let served = f64::from(site.trays() - u32::try_from(site.drained().len()).unwrap_or(0));
-            let horizon = args.days * DAY;
-            let work = served * (1.0 - failures.unavailable) * horizon as f64 * args.load;
-            (reference::jobs(seed, args.jobs, horizon, work), Some(horizon))
+            let Args { jobs, days, load, .. } = *args;
+            let reference = Reference { jobs, days, load, failures, seed, ..Reference::default() };
+            reference.on(site, settings)
         }
     };
-    args.policy.segments.apply(&mut jobs);
-    let site = site.with_spares(args.policy.spares).map_err(|error| wrong(&error))?;
-    Ok(Scenario { site, jobs, failures, seed, horizon, settings })
+    args.policy.segments.apply(&mut scenario.jobs);
+    scenario.site = scenario.site.with_spares(args.policy.spares).map_err(|error| wrong(&error))?;
+    Ok(scenario)
 }
 
 fn title(args: &Args) -> String {

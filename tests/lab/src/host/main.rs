@@ -46,6 +46,10 @@ fn serve() -> anyhow::Result<()> {
     for line in std::io::stdin().lock().lines() {
         let reply = match serde_json::from_str(&line?)? {
             Request::Ask(question) => Reply::Answer(desk.ask(question)?),
+            Request::AskTrays(question) => {
+                let question = question.in_full(desk.slurm().node_count());
+                Reply::Answer(desk.ask(question)?)
+            }
             Request::Move { node, block } => Reply::Changed(desk.move_node(node, block)?),
             Request::Rebuild => Reply::Changed(desk.rebuild()?),
             Request::Entries(question) => Reply::Entries(entries::answers(desk.slurm(), &question)?),
