@@ -167,6 +167,13 @@ fn the_guide_lists_the_metrics_that_there_are() {
         .map(|name| format!("slurm_nvlink_{name}"))
         .collect();
     assert_eq!(listed, made);
+    for name in ["slurm-nvlink.rules.yml", "slurm-nvlink.test.yml", "slurm-nvlink.dashboard.json"] {
+        let text = fs::read_to_string(root().join("packaging/monitoring").join(name)).unwrap();
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let used = text.split(|c| !is_part(c)).filter(|word| word.starts_with("slurm_nvlink_"));
+        let unknown: Vec<&str> = used.filter(|word| !made.contains(*word)).collect();
+        assert!(unknown.is_empty() && text.contains("slurm_nvlink_"), "{name}: {unknown:?}");
+    }
 }
 
 #[test]

@@ -148,6 +148,14 @@ pub(super) const PACKAGES: &[Package] = &[
                 "/usr/lib/systemd/system/topology-gen-watch.service",
             ),
             text(From::File("systemd/slurmd.conf"), "/usr/share/topology-gen/slurmd.conf"),
+            text(
+                From::File("monitoring/slurm-nvlink.rules.yml"),
+                "/usr/share/doc/topology-gen/examples/slurm-nvlink.rules.yml",
+            ),
+            text(
+                From::File("monitoring/slurm-nvlink.dashboard.json"),
+                "/usr/share/doc/topology-gen/examples/slurm-nvlink.dashboard.json",
+            ),
             text(From::Licence, "/usr/share/doc/topology-gen/copyright"),
         ],
         // Off until somebody enables it; one that runs goes on with the new program.
