@@ -294,7 +294,7 @@ impl Play<'_> {
             ensure!(left.is_empty(), "{}: left behind: {left:?}", machine.name());
             let units = shell(machine, "systemctl list-unit-files --no-legend 'topology-gen*' || :")?;
             ensure!(units.is_empty(), "{}: {units}", machine.name());
-            let runs = shell(machine, "pgrep -f topology-gen || :")?;
+            let runs = shell(machine, "pgrep -x topology-gen || :")?;
             ensure!(runs.is_empty(), "{}: topology-gen still runs: {runs}", machine.name());
             let known = shell(machine, "dpkg-query --show 'slurm-nvlink*' imex-prolog topology-gen || :")?;
             ensure!(known.lines().all(|line| line.starts_with("dpkg-query: no packages")), "{known}");
