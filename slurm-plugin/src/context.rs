@@ -74,11 +74,11 @@ impl Context {
     /// `eval` is the argument of that function.
     pub(crate) unsafe fn eval_nodes(&mut self, eval: *mut topology_eval_t) -> c_int {
         if let Some(model) = self.model.as_ref().filter(|_| !wall::is_breached()) {
-            let records = self.records;
+            let (records, shadow) = (self.records, &mut self.shadow);
             let ours = wall::guard("topology_p_eval_nodes", || {
                 // SAFETY: Slurm's evaluation, by the caller's word; what is made of it ends with this closure.
                 unsafe { Eval::new(eval, node::count()) }
-                    .map(|mut eval| place::evaluate(&mut eval, model, records))
+                    .map(|mut eval| place::evaluate(&mut eval, model, shadow, records))
             });
             match ours.flatten() {
                 Some(Outcome::Answered(rc)) => return rc,

@@ -3,6 +3,7 @@
 //!
 //! The work grows with the partitions and the nodes that are candidates, not with the cluster.
 
+mod failed;
 mod reason;
 mod said;
 mod survey;
@@ -10,7 +11,7 @@ mod survey;
 use std::ffi::c_int;
 use std::num::NonZeroU32;
 
-use fabric::placement::{self, Candidate, Candidates, Request};
+use fabric::placement::{self, Candidate, Candidates, Request, Share};
 
 use crate::abi::{TOPO_RC_NO_FIT, TOPO_RC_SEGMENT_NO_FIT, TOPO_RC_SUCCESS};
 use crate::bits;
@@ -19,8 +20,10 @@ use crate::host::job::Job;
 use crate::host::log::{Level, enabled};
 use crate::host::node::{self, NodeTable};
 use crate::host::record::Records;
+use crate::host::shadow::Shadow;
 use crate::model::Model;
 use crate::slurm_log;
+use failed::Failed;
 use reason::{Reason, digest};
 use said::Topic;
 use survey::{Health, NodeSet, Pick, Survey};
@@ -37,7 +40,12 @@ pub(crate) enum Outcome {
 }
 
 /// Places the job, or refuses, or leaves it to stock.
-pub(crate) fn evaluate(eval: &mut Eval<'_>, model: &Model, records: &Records) -> Outcome {
+pub(crate) fn evaluate(
+    eval: &mut Eval<'_>,
+    model: &Model,
+    shadow: &mut Shadow,
+    records: &Records,
+) -> Outcome {
     let Some(job) = eval.job(records) else {
         return Outcome::Distrusted("a job's record");
     };
@@ -69,7 +77,7 @@ pub(crate) fn evaluate(eval: &mut Eval<'_>, model: &Model, records: &Records) ->
         placement::candidates(&partitions, &request, &model.rules)
     });
     match choice {
-        Ok(candidates) if candidates.in_one_partition() => question.try_partitions(eval, candidates),
+        Ok(candidates) if candidates.in_one_partition() => question.try_partitions(eval, shadow, candidates),
         Ok(candidates) => question.try_several(eval, candidates),
         Err(_) if question.is_larger_by_cpus(eval) => Outcome::Delegated(LARGER_BY_CPUS),
         Err(refusal) => question.refuse(eval, Reason::Partitions(refusal), None),
@@ -141,19 +149,33 @@ impl<'q> Question<'q> {
         }
     }
 
-    /// Whether the job fits a partition by its number of trays, and none by its CPUs.
+    /// Whether the job fits a partition by its number of trays, and none by its CPUs, and stock may take several for it.
     fn is_larger_by_cpus(&self, eval: &Eval<'_>) -> bool {
         let by_trays = self.request.segment.is_none() && self.request.trays <= self.model.largest();
         by_trays
             && self.job.min_cpus > self.request.trays
-            && !self.survey(eval, eval.usable()).some_partition_may_have_cpus()
+            && self.stock_may_take_several(eval)
+            && !self.survey(eval, eval.usable()).some_partition_may_have_cpus(self.request.trays)
+    }
+
+    /// Whether stock looks for the job in more than one partition at a time: where its trays are more than a base block
+    /// has by `block_sizes`. Otherwise stock tries what we try, one partition after the other.
+    fn stock_may_take_several(&self, eval: &Eval<'_>) -> bool {
+        eval.wanted() > self.model.rules.levels.base()
+    }
+
+    /// Whether an answer of stock has as many trays as the job may have, which stock does not always heed, and lies in one
+    /// partition or has more trays than any.
+    fn is_right(&self, answer: &[u64], most: u32) -> bool {
+        let count = bits::count(answer);
+        let in_one = || self.model.blocks.iter().any(|block| block.overlap(answer) == count);
+        (self.request.trays..=most).contains(&count) && (count > self.model.largest() || in_one())
     }
 
     /// Tries one partition after the other. The code of the first failure is the one that the user sees.
-    fn try_partitions(&self, eval: &mut Eval<'_>, candidates: Candidates) -> Outcome {
+    fn try_partitions(&self, eval: &mut Eval<'_>, shadow: &mut Shadow, candidates: Candidates) -> Outcome {
         let mut first_failure = None;
-        // A partition like one that failed fails, too.
-        let mut failed: Vec<Vec<u64>> = Vec::new();
+        let mut failed = Failed::default();
         let mut chosen = NodeSet::new();
         for candidate in candidates {
             let Some(partition) = candidate.only_partition() else { continue };
@@ -162,35 +184,81 @@ impl<'q> Question<'q> {
                 continue;
             }
             survey.all_of(partition, &mut chosen);
-            let offer = if failed.is_empty() { Vec::new() } else { eval.offer(&chosen) };
-            if failed.contains(&offer) {
+            if failed.rules_out(eval, &chosen) {
                 continue;
             }
-            let mut rc = TOPO_RC_NO_FIT;
-            if self.request.required > 0 {
-                // Beside nodes that the job names, Slurm's evaluator does not heed weights.
-                self.survey(eval, eval.usable()).some_of(&candidate, Pick::Lightest, &mut chosen);
-                rc = eval.try_on(&chosen);
-            }
-            if rc != TOPO_RC_SUCCESS {
-                self.survey(eval, eval.usable()).all_of(partition, &mut chosen);
-                rc = eval.try_on(&chosen);
-            }
+            let rc = self.try_partition(eval, shadow, partition, &mut failed, &mut chosen);
             if rc == TOPO_RC_SUCCESS {
                 self.log_placed(eval, &candidate, &chosen);
                 return Outcome::Answered(rc);
             }
             first_failure.get_or_insert(rc);
-            failed.push(if offer.is_empty() { eval.offer(&chosen) } else { offer });
-        }
-        if first_failure.is_some() && eval.gres_per_job() {
-            return Outcome::Delegated("the chosen nodes lack cores or GRES");
         }
         if self.is_larger_by_cpus(eval) {
             return Outcome::Delegated(LARGER_BY_CPUS);
         }
+        if first_failure.is_some() && eval.gres_per_job() && self.stock_may_take_several(eval) {
+            let all: NodeSet = bits::ones(eval.usable()).collect();
+            let most = eval.most();
+            let rc = eval.try_stock_on(&all, shadow, |answer| self.is_right(answer, most));
+            if rc == TOPO_RC_SUCCESS {
+                return Outcome::Answered(rc);
+            }
+        }
         // Cores or GRES are short in every partition: waiting is right, spanning would not be.
         self.refuse(eval, Reason::ShortEverywhere, first_failure)
+    }
+
+    /// Tries a partition in which the job may lie. For GPUs of the whole job the flat evaluator does not suffice: it takes
+    /// cores away from nodes before it knows whether they have enough, and does not give them back. Slurm's block
+    /// evaluator is asked for the richest nodes, which have enough if any have, and at last for all of them.
+    fn try_partition(
+        &self,
+        eval: &mut Eval<'_>,
+        shadow: &mut Shadow,
+        partition: usize,
+        failed: &mut Failed,
+        chosen: &mut NodeSet,
+    ) -> c_int {
+        let trays = |trays| Candidate { shares: vec![Share { partition, trays }] };
+        if self.request.required > 0 {
+            // Beside nodes that the job names, Slurm's evaluator does not heed weights.
+            let (least, lightest) = (trays(self.request.trays), Pick::Lightest);
+            self.survey(eval, eval.usable()).some_of(&least, lightest, chosen);
+            if eval.try_on(chosen) == TOPO_RC_SUCCESS {
+                return TOPO_RC_SUCCESS;
+            }
+        }
+        self.survey(eval, eval.usable()).all_of(partition, chosen);
+        let rc = eval.try_on(chosen);
+        if rc == TOPO_RC_SUCCESS {
+            return rc;
+        }
+        failed.add(eval, chosen);
+        if !eval.gres_per_job() {
+            return rc;
+        }
+        let Some(stock) = shadow.of_one_block() else { return rc };
+        let cpus_matter = self.job.min_cpus > self.request.trays;
+        let most = eval.most();
+        for (pick, of_use) in [(Pick::MostGpus, true), (Pick::Richest, cpus_matter)] {
+            self.survey(eval, eval.usable()).some_of(&trays(eval.most()), pick, chosen);
+            if of_use
+                && eval.try_stock_on(chosen, stock, |answer| self.is_right(answer, most)) == TOPO_RC_SUCCESS
+            {
+                return TOPO_RC_SUCCESS;
+            }
+            if pick == Pick::MostGpus {
+                failed.add_richest(eval, chosen);
+            }
+        }
+        self.survey(eval, eval.usable()).all_of(partition, chosen);
+        if failed.has_richer(eval, chosen)
+            || eval.try_stock_on(chosen, stock, |answer| self.is_right(answer, most)) != TOPO_RC_SUCCESS
+        {
+            return rc;
+        }
+        TOPO_RC_SUCCESS
     }
 
     /// Tries the best sets over several partitions. Where CPUs may be short, also the richest trays of the same

@@ -81,6 +81,11 @@ impl Levels {
         Self { base, groups: vec![2, 4, 8, 16] }
     }
 
+    /// Trays of a base block by `block_sizes`; 0 when not known.
+    pub fn base(&self) -> u32 {
+        self.base
+    }
+
     /// Whether there are any above the base.
     pub fn exist(&self) -> bool {
         !self.groups.is_empty()

@@ -7,8 +7,9 @@ use std::slice;
 use super::api::api;
 use super::bitmap::Bitmap;
 use super::record::{Record, Records};
-use super::{list, memory, peek};
+use super::{list, memory, node, peek};
 use crate::abi::{slurm_conf_block_t, topology_block_config_t};
+use crate::bits;
 use crate::config::{RawBlock, RawConfig};
 
 /// Copies the configuration.
@@ -59,7 +60,8 @@ impl Substitute {
     /// The given configuration, which has the block sizes of Slurm's or none.
     ///
     /// # Safety
-    /// `original` is Slurm's configuration of the same topology, and lives as long as the result.
+    /// `original` is Slurm's configuration of the same topology, and lives as long as the result; it may be NULL when
+    /// `config` has no sizes.
     pub(crate) unsafe fn new(original: *const topology_block_config_t, config: &RawConfig) -> Self {
         let copy = |text: &Option<CString>| match text {
             None => ptr::null_mut(),
@@ -71,15 +73,31 @@ impl Substitute {
             nodes: copy(&block.nodes),
         };
         let mut blocks: Box<[slurm_conf_block_t]> = config.blocks.iter().map(block).collect();
-        // SAFETY: Slurm's configuration, by the caller's word; the list lives as long as it.
-        let original_sizes = unsafe { (*original).block_sizes };
-        let sizes = if config.sizes.is_empty() { ptr::null_mut() } else { original_sizes };
+        let sizes = if config.sizes.is_empty() {
+            ptr::null_mut()
+        } else {
+            // SAFETY: Slurm's configuration, by the caller's word; the list lives as long as it.
+            unsafe { (*original).block_sizes }
+        };
         let config = topology_block_config_t {
             config_cnt: c_int::try_from(blocks.len()).unwrap_or(0),
             block_configs: blocks.as_mut_ptr(),
             block_sizes: sizes,
         };
         Self { config: Box::new(config), blocks }
+    }
+
+    /// All nodes in one block. None when Slurm cannot read its own names of them again.
+    pub(crate) fn one_block() -> Option<Self> {
+        let mut all = Bitmap::new(node::count());
+        for index in 0..node::count() {
+            bits::put(all.words_mut(), index, true);
+        }
+        let names = all.node_names()?.as_c_str().to_owned();
+        nodes(&names).ok()?;
+        let block = RawBlock { name: Some(c"all".to_owned()), nodes: Some(names) };
+        // SAFETY: without sizes the original is not kept.
+        Some(unsafe { Self::new(ptr::null(), &RawConfig { sizes: Vec::new(), blocks: vec![block] }) })
     }
 
     /// What stock gets to see.

@@ -1,7 +1,7 @@
 //! One evaluation: Slurm asks which of the usable nodes a job should get.
 //!
 //! [`Eval::try_on`] narrows the question to a set of nodes that we chose and lets Slurm's flat evaluator choose cores
-//! and GRES on them. When that fails, everything that Slurm's own retry loop would put back is put back, so that the
+//! and GRES on them; [`Eval::try_stock_on`] asks its block evaluator instead. When that fails, everything that Slurm's own retry loop would put back is put back, so that the
 //! next set, or stock, starts from the same question.
 
 use std::ffi::c_int;
@@ -11,8 +11,11 @@ use std::sync::Mutex;
 use super::bitmap;
 use super::job::Job;
 use super::record::Records;
+use super::shadow::Shadow;
 use super::stock::stock;
-use crate::abi::{EVAL_ACTION_BREAK, EVAL_ACTION_NONE, TOPO_RC_SUCCESS, bitstr_t, topology_eval_t};
+use crate::abi::{
+    EVAL_ACTION_BREAK, EVAL_ACTION_NONE, TOPO_RC_NO_FIT, TOPO_RC_SUCCESS, bitstr_t, topology_eval_t,
+};
 use crate::bits;
 
 /// A checked evaluation.
@@ -80,6 +83,17 @@ impl<'a> Eval<'a> {
         unsafe { resources.as_ref() }.map_or(0, |resources| resources.avail_cpus)
     }
 
+    /// GPUs that a usable node can give to the job, whatever their type.
+    pub(crate) fn gpus(&self, index: usize) -> u16 {
+        if !bits::contains(&self.usable, index) {
+            return 0;
+        }
+        // SAFETY: the array has an entry for each node.
+        let resources = unsafe { self.eval.avail_res_array.wrapping_add(index).read() };
+        // SAFETY: NULL, or a node's resources, which begin with its CPUs and GPUs in every release.
+        unsafe { resources.as_ref() }.map_or(0, |resources| resources.avail_gpus)
+    }
+
     /// What usable nodes offer to the job, and how they lie to each other: on nodes that offer the same in the same order
     /// Slurm's evaluator gives the same answer.
     pub(crate) fn offer(&self, nodes: &[usize]) -> Vec<u64> {
@@ -128,6 +142,26 @@ impl<'a> Eval<'a> {
             // reads no topology context.
             unsafe { (stock().flat_eval_nodes)(eval) }
         })
+    }
+
+    /// Lets Slurm's block evaluator place the job on some of `nodes`, which then must be an answer that `is_right`: nodes
+    /// as words of a bitmap. On success the evaluation holds the answer; on failure it is as it was.
+    pub(crate) fn try_stock_on(
+        &mut self,
+        nodes: &[usize],
+        shadow: &mut Shadow,
+        is_right: impl FnOnce(&[u64]) -> bool,
+    ) -> c_int {
+        let evaluate = |eval: *mut topology_eval_t| {
+            // SAFETY: the evaluation is live, and narrowed in the way that Slurm itself narrows it.
+            let rc = unsafe { shadow.eval_nodes(eval) };
+            // SAFETY: as above.
+            let map = unsafe { (*eval).node_map };
+            // SAFETY: checked to be a bitmap when the evaluation began; the evaluator leaves it in place.
+            let answer = unsafe { bitmap::words(map) };
+            if rc == TOPO_RC_SUCCESS && !answer.is_some_and(is_right) { TOPO_RC_NO_FIT } else { rc }
+        };
+        self.try_with(nodes, evaluate)
     }
 
     fn try_with(&mut self, nodes: &[usize], evaluate: impl FnOnce(*mut topology_eval_t) -> c_int) -> c_int {

@@ -15,6 +15,8 @@ pub(crate) struct Shadow {
     context: Box<topology_ctx_t>,
     /// What it is configured by, if not by Slurm's own configuration.
     _substitute: Option<Substitute>,
+    /// Stock's model of all nodes in one block, made when it is first asked for.
+    one_block: Option<Box<Self>>,
 }
 
 impl Shadow {
@@ -39,7 +41,7 @@ impl Shadow {
         // SAFETY: the copy is a context without a model, as stock expects.
         let rc = unsafe { (stock().build_config)(&raw mut *copy) };
         if rc == TOPO_RC_SUCCESS && !copy.plugin_ctx.is_null() {
-            Ok(Self { context: copy, _substitute: substitute })
+            Ok(Self { context: copy, _substitute: substitute, one_block: None })
         } else {
             Err(rc)
         }
@@ -47,6 +49,18 @@ impl Shadow {
 
     fn model(&self) -> *mut c_void {
         self.context.plugin_ctx
+    }
+
+    /// Stock with all nodes in one block: on nodes of one partition it answers as with all blocks, without looking at the
+    /// others. None when stock cannot build that.
+    pub(crate) fn of_one_block(&mut self) -> Option<&mut Self> {
+        if self.one_block.is_none() {
+            let substitute = Substitute::one_block()?;
+            // SAFETY: a copy of Slurm's context, of which only the configuration is exchanged.
+            let shadow = unsafe { Self::build(&raw const *self.context, Some(substitute)) }.ok()?;
+            self.one_block = Some(Box::new(shadow));
+        }
+        self.one_block.as_deref_mut()
     }
 
     /// Stock's answer to a whole evaluation.
@@ -68,6 +82,8 @@ impl Shadow {
     /// # Safety
     /// `node` is a live node record, `unit` NULL or a C string.
     pub(crate) unsafe fn add_rm_node(&mut self, node: *mut node_record_t, unit: *mut c_char) -> c_int {
+        // The node may be new.
+        self.one_block = None;
         // SAFETY: by the caller's word; the context is stock's own.
         unsafe { (stock().add_rm_node)(node, unit, &raw mut *self.context) }
     }

@@ -29,6 +29,8 @@ pub(super) enum Pick {
     Lightest,
     /// Those with most CPUs for the job.
     Richest,
+    /// Those with most GPUs for the job, of equal ones those with most CPUs.
+    MostGpus,
 }
 
 /// How the trays are found that are neither drained nor down. Looking at nodes' records takes long on a large cluster.
@@ -87,6 +89,9 @@ impl Survey<'_> {
 
     /// Finds out how many trays of a partition are healthy. Usable ones are, so only the others are looked at.
     pub(super) fn look_at(&self, position: usize, partition: &mut Partition) {
+        if partition.free == partition.trays {
+            return;
+        }
         let unusable = self.model.blocks[position].nodes().filter(|&node| !bits::contains(self.usable, node));
         let ill = unusable.filter(|&node| self.nodes.get(node).is_some_and(|node| !node.is_healthy()));
         partition.healthy = partition.trays - u32::try_from(ill.count()).unwrap_or(0).min(partition.trays);
@@ -131,17 +136,17 @@ impl Survey<'_> {
         }
     }
 
-    /// Whether some partition would have the job's CPUs on as many nodes as the job may have, if all of its nodes were
-    /// free. What a node has on which something runs, or that is drained, cannot be seen: it counts as the best of the
+    /// Whether some partition of so many trays would have the job's CPUs on as many nodes as the job may have, if all of
+    /// its nodes were free. What a node has on which something runs, or that is drained, cannot be seen: it counts as the best of the
     /// usable ones.
-    pub(super) fn some_partition_may_have_cpus(&self) -> bool {
+    pub(super) fn some_partition_may_have_cpus(&self, trays: u32) -> bool {
         let needed = u64::from(self.job.min_cpus);
         let most = self.eval.most() as usize;
         let best = bits::ones(self.usable).map(|node| self.cpus(node)).max().unwrap_or(u64::MAX);
         let idle = self.idle();
         let idle = idle.as_deref().unwrap_or(self.usable);
         let whole = |node| bits::contains(idle, node);
-        self.model.blocks.iter().any(|block| {
+        self.model.blocks.iter().filter(|block| block.trays() >= trays).any(|block| {
             let mut cpus: Vec<u64> =
                 block.nodes().map(|node| if whole(node) { self.cpus(node) } else { best }).collect();
             cpus.sort_unstable_by_key(|&cpus| Reverse(cpus));
@@ -162,6 +167,7 @@ impl Survey<'_> {
             let rank = |node: usize| match pick {
                 Pick::Lightest => self.weight(node),
                 Pick::Richest => u64::MAX - self.cpus(node),
+                Pick::MostGpus => u64::MAX - (u64::from(self.eval.gpus(node)) << 16 | self.cpus(node)),
             };
             let optional = |node| !self.job.required.is_some_and(|required| bits::contains(required, node));
             let mut free: Vec<(bool, u64, usize)> =
