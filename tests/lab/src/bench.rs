@@ -184,7 +184,7 @@ fn size(parts: &Parts, options: &Options, nodes: u32, gpus: u16, rows: &mut Vec<
                 );
                 continue;
             }
-            let job = Job { asked, excluded: Vec::new() };
+            let job = Job { asked, excluded: Vec::new(), hres_left: Vec::new() };
             let scene = Scene { cluster: cluster.clone(), trays: trays(fill, racks), job };
             let row = measure(pair, &scene, fill_name, job_name)?;
             println!("{}", line(&row));

@@ -56,9 +56,12 @@ pub fn compare(scene: &Scene, stock: &Answer, ours: &Answer) -> Verdict {
     let (of_stock, of_ours) = (breaches(scene, stock), breaches(scene, ours));
     let as_stock = stock.rc == 0 && ours.nodes == stock.nodes && left_to_stock(scene);
     let mut violations: Vec<String> = Vec::new();
-    if !as_stock {
-        violations.extend(of_ours.iter().map(|breach| format!("ours: {}", breach.text)));
-    }
+    // Also where the job is left to stock, a split is not taken from it, unless stock knows more of it: what is left of
+    // hierarchical resources, or that its nodes are in no block.
+    let fits =
+        || scene.job.asked.hres == 0 && shares(scene, ours).keys().any(|&(rack, _)| rack != usize::MAX);
+    let counts = |breach: &&Breach| !as_stock || breach.rule == rules::Rule::Whole && fits();
+    violations.extend(of_ours.iter().filter(counts).map(|breach| format!("ours: {}", breach.text)));
     let mut partitions = None;
     let (class, reason) = match (stock.rc == 0, ours.rc == 0) {
         (true, true) => {
@@ -108,10 +111,12 @@ pub fn left_to_stock(scene: &Scene) -> bool {
     // CPUs or GPUs decide how many trays: stock divides them over the segments, and takes what weights say first.
     let larger = larger || !scene.may_fit_a_partition();
     let by_cpus = asked.min_cpus > scene.wanted() && (in_segments || larger);
-    let by_gpus = asked.gpus.is_some_and(|gpus| !matches!(gpus, Gpus::PerNode(_)));
+    // Stock looks in several partitions at once for jobs of more trays than a base block has.
+    let spans = in_segments || larger || scene.wanted() > scene.cluster.base();
+    let by_gpus = spans && asked.gpus.is_some_and(|gpus| !matches!(gpus, Gpus::PerNode(_)));
     let racks = scene.cluster.rack_of_nodes();
     let in_no_block = (0..).zip(&racks).all(|(node, rack)| rack.is_none() || scene.cpus(node) == 0);
-    by_cpus || by_gpus || in_no_block
+    by_cpus || by_gpus || asked.hres > 0 || in_no_block
 }
 
 #[cfg(test)]
@@ -122,7 +127,11 @@ mod tests {
     fn scene(racks: &[u32], nodes: u32) -> Scene {
         let cluster = Cluster { racks: racks.to_vec(), loose: 1, ..Cluster::default() };
         let trays = vec![idle_tray(4); cluster.nodes()];
-        Scene { cluster, trays, job: Job { asked: plain_job(nodes), excluded: Vec::new() } }
+        Scene {
+            cluster,
+            trays,
+            job: Job { asked: plain_job(nodes), excluded: Vec::new(), hres_left: Vec::new() },
+        }
     }
 
     fn placed(nodes: &[u32]) -> Answer {

@@ -65,7 +65,7 @@ pub struct DiffOptions {
     #[arg(long)]
     racks: Option<u32>,
     /// What situations have beside racks and whole trays; `--with ""` for nothing.
-    #[arg(long, value_delimiter = ',', default_value = "gres,shared,levels,dynamic", value_parser = variety)]
+    #[arg(long, value_delimiter = ',', default_value = "gres,shared,levels,hres,dynamic", value_parser = variety)]
     with: Vec<Option<Variety>>,
 }
 

@@ -228,7 +228,7 @@ impl Host {
     /// # Errors
     /// The host has ended.
     pub fn ask(&mut self, question: &Question) -> anyhow::Result<()> {
-        self.send(&Request::Ask(question.clone()))
+        self.send(&Request::Ask(Box::new(question.clone())))
     }
 
     /// Asks about whole trays that are all alike, and waits for the answer.

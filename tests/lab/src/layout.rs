@@ -29,6 +29,8 @@ pub mod job {
     #[allow(missing_docs, reason = "Slurm's names")]
     pub const GRES_LIST_REQ: Member = (352, 8);
     #[allow(missing_docs, reason = "Slurm's names")]
+    pub const HRES_SELECT: Member = (448, 8);
+    #[allow(missing_docs, reason = "Slurm's names")]
     pub const JOB_ID: Member = (456, 4);
     #[allow(missing_docs, reason = "Slurm's names")]
     pub const PART_PTR: Member = (784, 8);
@@ -107,6 +109,20 @@ pub mod resources {
     pub const SOCK_CNT: Member = (36, 2);
     pub const SOCK_GRES_LIST: Member = (40, 8);
     pub const TPC: Member = (50, 2);
+    pub const HRES_LEAF_IDX: Member = (52, 2);
+}
+
+/// `hres_select_t`: a job's hierarchical resource.
+#[allow(missing_docs, reason = "Slurm's names")]
+pub mod hres {
+    use super::Member;
+    pub const SIZE: usize = 56;
+    pub const AVAIL_HRES: Member = (0, 8);
+    pub const AVAIL_HRES_ORIG: Member = (8, 8);
+    pub const DEPTH: Member = (16, 2);
+    pub const HRES_PER_NODE: Member = (20, 4);
+    pub const LAYERS_CNT: Member = (24, 2);
+    pub const TOPOLOGY_IDX: Member = (48, 4);
 }
 
 /// `gres_mc_data_t`.

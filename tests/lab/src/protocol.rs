@@ -43,6 +43,8 @@ pub struct JobQuestion {
     pub required: Vec<u32>,
     /// GPUs, if it asks for any.
     pub gpus: Option<Gpus>,
+    /// How much of a hierarchical resource it wants on each node; 0 for none.
+    pub hres: u32,
 }
 
 /// A question: which nodes does the job get?
@@ -58,6 +60,10 @@ pub struct Question {
     pub weights: Vec<u32>,
     /// Drained nodes, by position.
     pub drained: Vec<u32>,
+    /// What is left of the hierarchical resource on each of its leaves; empty when the job wants none.
+    pub hres_left: Vec<u32>,
+    /// The leaf of each node; empty as above.
+    pub hres_leaf: Vec<u16>,
     /// The job.
     pub job: JobQuestion,
 }
@@ -93,6 +99,8 @@ impl TraysQuestion {
             gpus_taken: vec![0; nodes],
             weights: vec![1; nodes],
             drained: in_runs(self.drained).filter(|&node| (node as usize) < nodes).collect(),
+            hres_left: Vec::new(),
+            hres_leaf: Vec::new(),
             job: self.job,
         }
     }
@@ -120,7 +128,7 @@ pub struct EntryQuestion {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Answer a question.
-    Ask(Question),
+    Ask(Box<Question>),
     /// Answer a question about whole trays that are all alike.
     AskTrays(TraysQuestion),
     /// Ask all other entry points of the plugin.

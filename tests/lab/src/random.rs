@@ -15,6 +15,8 @@ pub enum Variety {
     Shared,
     /// Several block sizes: aggregated blocks.
     Levels,
+    /// Jobs that want a hierarchical resource, of which each rack has an amount.
+    Hres,
     /// Nodes that move between blocks, leave and return while Slurm runs, and models that are built again.
     Dynamic,
 }
@@ -24,7 +26,7 @@ pub type Varieties = [Variety];
 
 impl Variety {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Gres, Self::Shared, Self::Levels, Self::Dynamic];
+    pub const ALL: [Self; 5] = [Self::Gres, Self::Shared, Self::Levels, Self::Hres, Self::Dynamic];
 }
 
 /// A source of numbers (splitmix64).
@@ -112,6 +114,12 @@ impl Random {
         if cluster.gpus > 0 && self.percent(70) {
             job.asked.gpus = Some(self.gpus(cluster, &job.asked));
         }
+        if with.contains(&Variety::Hres) && self.percent(5) {
+            let hres = self.between(1, 3);
+            let most = hres * cluster.largest().max(1);
+            job.asked.hres = hres;
+            job.hres_left = (0..=cluster.racks.len()).map(|_| self.between(0, most)).collect();
+        }
         Scene { cluster: cluster.clone(), trays, job }
     }
 
@@ -197,7 +205,7 @@ impl Random {
         required.retain(|node| !excluded.contains(node));
         if self.percent(12) {
             let asked = self.tasks_only(all, rack, cpus, cpus_per_task, required);
-            return Job { asked, excluded };
+            return Job { asked, excluded, hres_left: Vec::new() };
         }
         let asked = JobQuestion {
             min_nodes: nodes,
@@ -213,8 +221,9 @@ impl Random {
             exclusive: self.percent(80),
             required,
             gpus: None,
+            hres: 0,
         };
-        Job { asked, excluded }
+        Job { asked, excluded, hres_left: Vec::new() }
     }
 
     /// `-n` alone: the CPUs decide how many trays.

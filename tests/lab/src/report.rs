@@ -83,6 +83,7 @@ fn features(scene: &Scene) -> Vec<&'static str> {
         ("GPUs per node", matches!(asked.gpus, Some(Gpus::PerNode(_)))),
         ("GPUs of the whole job", matches!(asked.gpus, Some(Gpus::PerJob(_)))),
         ("GPUs per task", matches!(asked.gpus, Some(Gpus::PerTask(_)))),
+        ("a hierarchical resource", asked.hres > 0),
         ("trays shared with other jobs", any(|tray| tray.taken > 0 || tray.gpus_taken > 0)),
         ("drained trays", any(|tray| tray.drained)),
         ("several weights", scene.trays.windows(2).any(|pair| pair[0].weight != pair[1].weight)),

@@ -28,6 +28,8 @@ pub enum Rule {
     Cpus,
     /// It gets its GPUs.
     Gpus,
+    /// It takes no more of a hierarchical resource than each leaf has.
+    Hres,
     /// Lighter partitions come first, and in them lighter nodes.
     Weights,
     /// Everything that Slurm goes on using is left as it should be.
@@ -36,7 +38,7 @@ pub enum Rule {
 
 impl Rule {
     /// All, in the order of the report.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Whole,
         Self::Segment,
         Self::Spread,
@@ -47,6 +49,7 @@ impl Rule {
         Self::Required,
         Self::Cpus,
         Self::Gpus,
+        Self::Hres,
         Self::Weights,
         Self::Intact,
     ];
@@ -64,6 +67,7 @@ impl Rule {
             Self::Required => "required nodes left out",
             Self::Cpus => "too few CPUs",
             Self::Gpus => "too few GPUs",
+            Self::Hres => "more of a hierarchical resource than there is",
             Self::Weights => "heavier nodes taken before lighter ones",
             Self::Intact => "arrays of the evaluation left changed",
         }
@@ -150,6 +154,18 @@ fn shortages(scene: &Scene, answer: &Answer) -> Vec<Breach> {
         // Per node: a node without them is not usable.
         _ => {}
     }
+    let leaves = scene.cluster.leaf_of_nodes();
+    for (leaf, &left) in (0..).zip(&scene.job.hres_left) {
+        let nodes = answer.nodes.iter().filter(|&&node| leaves[node as usize] == leaf).count() as u32;
+        if nodes * asked.hres > left {
+            let text = format!(
+                "{} of a hierarchical resource on leaf {}, which has {left}",
+                nodes * asked.hres,
+                leaf + 1
+            );
+            broken.push(breach(Rule::Hres, text));
+        }
+    }
     broken
 }
 
@@ -162,7 +178,8 @@ fn borders(scene: &Scene, answer: &Answer) -> Vec<Breach> {
         return borders_of_segments(scene, &shares, segment);
     }
     if count <= scene.cluster.largest() {
-        if shares.len() > 1 {
+        // One whose CPUs or GPUs no partition has does not fit any.
+        if shares.len() > 1 && scene.may_fit_a_partition() {
             let text = format!("a job of {count} that fits one partition is over {}", shares.len());
             return vec![breach(Rule::Whole, text)];
         }
@@ -189,7 +206,8 @@ fn borders(scene: &Scene, answer: &Answer) -> Vec<Breach> {
 /// nothing but their number matters.
 fn level_with_room(scene: &Scene, count: u32) -> Option<usize> {
     let asked = &scene.job.asked;
-    let any_node = asked.required.is_empty() && asked.gpus.is_none() && asked.min_cpus <= scene.wanted();
+    let counted = asked.gpus.is_some() || asked.hres > 0;
+    let any_node = asked.required.is_empty() && !counted && asked.min_cpus <= scene.wanted();
     let blocks = count.div_ceil(scene.cluster.base().max(1)) as usize;
     let group = scene.cluster.levels().into_iter().find(|&group| group >= blocks)?;
     let mut room = vec![0; scene.cluster.racks.len().div_ceil(group)];
@@ -251,6 +269,7 @@ fn weights(scene: &Scene, answer: &Answer) -> Vec<Breach> {
     let (shares, wanted) = (shares(scene, answer), scene.wanted());
     let in_one = shares.len() == 1 && u32::from(asked.segment) % wanted.max(1) == 0;
     let any_node = asked.gpus.is_none()
+        && asked.hres == 0
         && asked.min_cpus <= wanted
         && asked.cpus_per_task == 1
         && asked.num_tasks <= wanted
@@ -297,7 +316,11 @@ mod tests {
         let block_sizes = racks.first().copied().into_iter().collect();
         let cluster = Cluster { racks: racks.to_vec(), loose: 1, block_sizes, ..Cluster::default() };
         let trays = vec![idle_tray(4); cluster.nodes()];
-        Scene { cluster, trays, job: Job { asked: plain_job(nodes), excluded: Vec::new() } }
+        Scene {
+            cluster,
+            trays,
+            job: Job { asked: plain_job(nodes), excluded: Vec::new(), hres_left: Vec::new() },
+        }
     }
 
     fn broken(scene: &Scene, nodes: &[u32]) -> Vec<String> {
@@ -353,6 +376,16 @@ mod tests {
         assert_eq!(broken(&scene, &[0, 1]), ["GPUs for 5 tasks instead of 6"]);
         scene.job.asked.exclusive = true;
         assert!(broken(&scene, &[0, 1]).contains(&"n1 is not usable".to_owned()), "it is shared");
+    }
+
+    #[test]
+    fn a_leaf_gives_no_more_of_a_hierarchical_resource_than_it_has() {
+        let mut scene = scene(&[2, 2], 2);
+        scene.job.asked.hres = 2;
+        scene.job.hres_left = vec![3, 4, 0];
+        assert_eq!(broken(&scene, &[0, 1]), ["4 of a hierarchical resource on leaf 1, which has 3"]);
+        assert_eq!(broken(&scene, &[2, 3]), [""; 0]);
+        assert_eq!(scene.cpus(4), 0, "its leaf has not even enough for one node");
     }
 
     #[test]

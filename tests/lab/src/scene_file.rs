@@ -100,6 +100,16 @@ struct Asked {
     gpus: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gpus_per_task: Option<u16>,
+    /// Of a hierarchical resource, on each node.
+    #[serde(default, skip_serializing_if = "is_none_wanted")]
+    hres: u32,
+    /// What is left of it on each rack, and at last on the loose nodes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    hres_left: Vec<u32>,
+}
+
+fn is_none_wanted(hres: &u32) -> bool {
+    *hres == 0
 }
 
 fn one() -> u16 {
@@ -157,7 +167,10 @@ pub fn parse(text: &str) -> anyhow::Result<Scene> {
             (None, None, Some(gpus)) => Some(Gpus::PerTask(gpus)),
             _ => bail!("one of gpus, gpus_per_node and gpus_per_task"),
         },
+        hres: job.hres,
     };
+    let leaves = if job.hres > 0 { file.cluster.racks.len() + 1 } else { 0 };
+    ensure!(job.hres_left.len() == leaves, "hres_left has {leaves} numbers: racks and loose nodes");
     for change in &file.cluster.changes {
         if let Change::Move { node, rack } = *change {
             let racks = file.cluster.racks.len();
@@ -165,7 +178,8 @@ pub fn parse(text: &str) -> anyhow::Result<Scene> {
             ensure!(rack.is_none_or(|rack| (rack as usize) < racks), "blocks are b1 to b{racks}");
         }
     }
-    Ok(Scene { trays, job: Job { asked, excluded: positions(&job.excluded, nodes)? }, cluster: file.cluster })
+    let job = Job { asked, excluded: positions(&job.excluded, nodes)?, hres_left: job.hres_left };
+    Ok(Scene { trays, job, cluster: file.cluster })
 }
 
 /// Writes a scene.
@@ -212,6 +226,8 @@ pub fn emit(scene: &Scene) -> anyhow::Result<String> {
                 Some(Gpus::PerTask(gpus)) => Some(gpus),
                 _ => None,
             },
+            hres: asked.hres,
+            hres_left: scene.job.hres_left.clone(),
         },
     };
     Ok(toml::to_string(&file)?)

@@ -14,6 +14,7 @@ use lab::random::{Random, Variety};
 use lab::replay::SlurmPlacer;
 use lab::rules::{self, Rule};
 use lab::scene::Scene;
+use lab::scene_file;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use replay::outages::Failures;
 use replay::placer::Ours;
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
         .push(Trial::ignorable_test("planted_violations_are_found", || with_parts(|parts| planted(&parts))));
     let replayed = || with_parts(|parts| the_plugin_replays_as_the_core(&parts));
     trials.push(Trial::ignorable_test("the_plugin_replays_as_the_core", replayed));
+    let larger = || with_parts(|parts| larger_by_cpus(&parts));
+    trials.push(Trial::ignorable_test("ours_against_stock::a_job_whose_cpus_no_partition_has", larger));
     let other = || with_parts(|parts| other_entry_points(&parts));
     trials.push(Trial::ignorable_test("ours_against_stock::every_other_entry_point", other));
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -65,6 +68,37 @@ fn with_parts(run: impl FnOnce(Parts) -> anyhow::Result<()>) -> Result<Completio
 fn other_entry_points(parts: &Parts) -> anyhow::Result<()> {
     let lines = lab::entries::compare(parts, 5, 12)?;
     ensure!(lines > 1000, "only {lines} answers were compared");
+    Ok(())
+}
+
+/// Two racks of four trays, of which two each are small: no partition has 32 CPUs, both have.
+const TWO_RACKS: &str = "
+[cluster]
+racks = [4, 4]
+block_sizes = [2]
+[trays]
+cpus = 8
+[trays.cpus_of]
+\"n[3-4,7-8]\" = 1
+[job]
+nodes = 3
+most_nodes = 4
+cpus = 32
+";
+
+/// A job that fits a partition by its trays and none by its CPUs gets stock's answer. Of trays on which other jobs run
+/// nobody knows what they will have: while these may make up a partition that is large enough, it waits.
+fn larger_by_cpus(parts: &Parts) -> anyhow::Result<()> {
+    let mut scene = scene_file::parse(TWO_RACKS)?;
+    let mut pair = Pair::start(parts, &scene.cluster, false)?;
+    let large = [0, 1, 4, 5];
+    let (stock, ours) = pair.ask(&scene)?;
+    ensure!(ours.rc == 0 && ours.nodes == large && stock.nodes == large, "all free: {ours:?}, {stock:?}");
+    for tray in [6, 7] {
+        scene.trays[tray].busy = true;
+    }
+    let (stock, ours) = pair.ask(&scene)?;
+    ensure!(ours.rc != 0 && stock.nodes == large, "two small trays busy: {ours:?}, {stock:?}");
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 
 mod file;
 mod install;
+mod log_options;
 mod measure;
 mod memory;
 mod question;

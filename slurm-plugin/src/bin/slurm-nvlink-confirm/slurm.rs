@@ -15,6 +15,7 @@ use topology_block::abi::confirmation::release;
 use topology_block::abi::{SLURM_VERSION_NUMBER, topology_ctx_t, topology_eval_t};
 use topology_block::host::{api, process};
 
+use crate::log_options::{LogInit, LogOptions};
 use crate::memory;
 
 /// Nodes of the cluster, in blocks of four.
@@ -222,38 +223,17 @@ fn open_plugin(file: &Path) -> Result<*mut c_void, SlurmError> {
     }
 }
 
-/// `log_options_t`.
-#[repr(C)]
-struct LogOptions {
-    stderr_level: c_int,
-    syslog_level: c_int,
-    logfile_level: c_int,
-    prefix_level: bool,
-    buffered: bool,
-    raw: bool,
-    logfile_format: c_int,
-}
-
 /// Errors only (`LOG_LEVEL_ERROR`): the trials make Slurm say much that is not so.
 const LOUDEST: c_int = 2;
 
 /// Slurm's log goes into a file of ours.
 fn start_log(library: *mut c_void, scratch: &Scratch) -> Result<(), SlurmError> {
-    let quiet = LogOptions {
-        stderr_level: 0,
-        syslog_level: 0,
-        logfile_level: LOUDEST,
-        prefix_level: false,
-        buffered: false,
-        raw: false,
-        logfile_format: 0,
-    };
-    type LogInit = unsafe extern "C" fn(*const c_char, LogOptions, c_int, *const c_char) -> c_int;
+    let options = LogOptions { logfile_level: LOUDEST, ..LogOptions::QUIET };
     // SAFETY: the type of this function.
     let init: LogInit = unsafe { function(library, c"slurm_log_init")? };
     let file = c_path(&scratch.log())?;
     // SAFETY: two C strings, and the options by value.
-    unsafe { init(c"slurm-nvlink-confirm".as_ptr(), quiet, libc::LOG_DAEMON, file.as_ptr()) };
+    unsafe { init(c"slurm-nvlink-confirm".as_ptr(), options, libc::LOG_DAEMON, file.as_ptr()) };
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::ffi::{CString, c_int};
 use std::time::Instant;
 
 use anyhow::ensure;
-use lab::layout::{NO_VAL, details, eval, job, mc, node, part, resources};
+use lab::layout::{NO_VAL, NO_VAL16, details, eval, hres, job, mc, node, part, resources};
 use lab::protocol::{Answer, Answerer, Question};
 
 use crate::gres::Numbers;
@@ -32,6 +32,9 @@ pub(crate) struct Desk {
     resources: Words,
     resource_array: Words,
     cores_per_socket: Words,
+    /// The job's hierarchical resource, and what is left of it: now, and before the evaluation.
+    hres: Words,
+    hres_left: [Words; 2],
     question: Option<Question>,
     /// Slurm's list of the job's GRES, 0 for none, and what it said of it.
     job_gres: (c_int, u64),
@@ -57,6 +60,8 @@ impl Desk {
             resources: Words::zeroed(nodes * RESOURCE_WORDS),
             resource_array: Words::zeroed(nodes),
             cores_per_socket: Words::zeroed(nodes),
+            hres: Words::bytes(hres::SIZE),
+            hres_left: [Words::zeroed(0), Words::zeroed(0)],
             question: None,
             job_gres: (0, 0),
             usable: Vec::new(),
@@ -88,6 +93,7 @@ impl Desk {
         self.put_away();
         self.lay_out_nodes(&question);
         self.lay_out_job(&question);
+        self.lay_out_hres(&question);
         self.usable = (0..nodes).filter(|&index| question.cpus[index] > 0).collect();
         self.question = Some(question);
         if self.job_gres.0 != 0 {
@@ -226,6 +232,29 @@ impl Desk {
         self.mc.put(mc::NTASKS_PER_NODE, u64::from(asked.ntasks_per_node));
     }
 
+    /// One level of leaves, bound to the topology that is evaluated: stock then counts what each block has.
+    fn lay_out_hres(&mut self, question: &Question) {
+        let left = &question.hres_left;
+        let select = if question.job.hres > 0 { self.hres.address() } else { 0 };
+        self.job.put(job::HRES_SELECT, select);
+        self.hres_left = [Words::bytes(4 * left.len()), Words::bytes(4 * left.len())];
+        for counters in &self.hres_left {
+            for (leaf, &left) in left.iter().enumerate() {
+                counters.put((4 * leaf, 4), left.into());
+            }
+        }
+        for (member, value) in [
+            (hres::AVAIL_HRES, self.hres_left[0].address()),
+            (hres::AVAIL_HRES_ORIG, self.hres_left[1].address()),
+            (hres::DEPTH, 1),
+            (hres::HRES_PER_NODE, question.job.hres.into()),
+            (hres::LAYERS_CNT, left.len() as u64),
+            (hres::TOPOLOGY_IDX, 0),
+        ] {
+            self.hres.put(member, value);
+        }
+    }
+
     /// Puts back everything that an evaluation may change.
     fn reset(&self) {
         let Some(question) = &self.question else { return };
@@ -252,6 +281,10 @@ impl Desk {
                 (resources::SOCK_CNT, sockets.into()),
                 (resources::SOCK_GRES_LIST, 0),
                 (resources::TPC, 1),
+                (
+                    resources::HRES_LEAF_IDX,
+                    question.hres_leaf.get(index).map_or(NO_VAL16, |&leaf| leaf.into()),
+                ),
             ] {
                 self.resources.put_at(place, member, value);
             }

@@ -1,13 +1,17 @@
 //! The lab's host: a process that Slurm's libraries and plugins take for slurmctld.
 //!
 //! Run by the tree's own dynamic loader. Arguments: folder of Slurm's plugins, configuration file, log level, GPUs of each
-//! node. Requests come on stdin, replies go to stdout, Slurm's log to stderr. Unsafe code is in `slurm`, `gres`, `entries`
-//! and `symbols` only.
+//! node. Requests come on stdin, replies go to stdout, Slurm's log to stderr. Unsafe code is in `slurm`, `gres`, `entries`,
+//! `symbols` and `stand_in` only.
 
 mod desk;
 mod entries;
 mod gres;
+#[path = "../../../../slurm-plugin/src/bin/slurm-nvlink-confirm/log_options.rs"]
+mod log_options;
 mod slurm;
+#[path = "../../../../slurm-plugin/src/bin/slurm-nvlink-confirm/stand_in.rs"]
+mod stand_in;
 mod symbols;
 mod words;
 
@@ -45,7 +49,7 @@ fn serve() -> anyhow::Result<()> {
     let mut desk = Desk::new(slurm);
     for line in std::io::stdin().lock().lines() {
         let reply = match serde_json::from_str(&line?)? {
-            Request::Ask(question) => Reply::Answer(desk.ask(question)?),
+            Request::Ask(question) => Reply::Answer(desk.ask(*question)?),
             Request::AskTrays(question) => {
                 let question = question.in_full(desk.slurm().node_count());
                 Reply::Answer(desk.ask(question)?)

@@ -12,19 +12,8 @@ use anyhow::{Context as _, bail, ensure};
 use lab::layout::{Member, node};
 
 use crate::gres::Gres;
+use crate::log_options::{LogInit, LogOptions};
 use crate::words::Words;
-
-/// `log_options_t`.
-#[repr(C)]
-struct LogOptions {
-    stderr_level: c_int,
-    syslog_level: c_int,
-    logfile_level: c_int,
-    prefix_level: bool,
-    buffered: bool,
-    raw: bool,
-    logfile_format: c_int,
-}
 
 /// `IS_SLURMCTLD`: what a process is for `running_in_slurmctld()`.
 const IS_SLURMCTLD: u32 = 1 << 3;
@@ -53,16 +42,7 @@ impl Slurm {
         gpus: u16,
     ) -> anyhow::Result<Self> {
         let library = open(&folder.join("libslurmfull.so"), libc::RTLD_LAZY | libc::RTLD_GLOBAL)?;
-        let options = LogOptions {
-            stderr_level: log_level,
-            syslog_level: 0,
-            logfile_level: 0,
-            prefix_level: true,
-            buffered: false,
-            raw: false,
-            logfile_format: 0,
-        };
-        type LogInit = unsafe extern "C" fn(*const c_char, LogOptions, c_int, *const c_char) -> c_int;
+        let options = LogOptions { stderr_level: log_level, prefix_level: true, ..LogOptions::QUIET };
         // SAFETY: the type of log_init.
         let log_init: LogInit = unsafe { std::mem::transmute(symbol(library, c"log_init")?) };
         // SAFETY: a C string, the options by value, and no log file.

@@ -88,7 +88,11 @@ mod tests {
         }
         trays[5].drained = true;
         let cluster = Cluster { racks: vec![70], ..Cluster::default() };
-        let scene = Scene { cluster, trays, job: Job { asked: plain_job(3), excluded: Vec::new() } };
+        let scene = Scene {
+            cluster,
+            trays,
+            job: Job { asked: plain_job(3), excluded: Vec::new(), hres_left: Vec::new() },
+        };
         let question =
             TraysQuestion { usable: runs(&set), drained: vec![(5, 1)], cpus: CPUS, job: plain_job(3) };
         assert_eq!(question.in_full(70), scene.question());
