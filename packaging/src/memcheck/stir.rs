@@ -2,17 +2,21 @@
 //! A random mixture of all that makes slurmctld call its topology plugin.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use lab::random::Random;
 use tests::cluster::BlockLine;
 use tests::{Cluster, wait_for};
 
 /// The queue may be this long before more is submitted.
 const QUEUE: usize = 20;
-/// The queue gets shorter within this time. Under memcheck all takes twenty to fifty times as long.
-const DRAINS: Duration = Duration::from_secs(180);
+/// What runs ends within this time. Under memcheck all takes twenty to fifty times as long.
+const ENDS: Duration = Duration::from_secs(180);
+/// When nothing has run for so long, nothing will: a cycle of the scheduler takes no longer under memcheck.
+const REST: Duration = Duration::from_secs(8);
+/// A line is said after so many jobs.
+const SAID: u32 = 100;
 
 /// What was done.
 #[derive(Default)]
@@ -43,6 +47,7 @@ pub(super) fn run(cluster: &Cluster, seed: u64, jobs: u32) -> Result<Done> {
     let mut done = Done::default();
     let blocks = cluster.blocks()?;
     let nodes = cluster.nodes();
+    let mut said = 0;
     ensure!(!blocks.is_empty(), "there are no blocks");
     while done.jobs < jobs {
         match random.between(1, 100) {
@@ -56,13 +61,15 @@ pub(super) fn run(cluster: &Cluster, seed: u64, jobs: u32) -> Result<Done> {
                 done.reconfigures += 1;
             }
         }
-        if queue(cluster)? > QUEUE {
-            wait_queue(cluster, QUEUE / 2)?;
+        if queue(cluster, "")? > QUEUE {
+            shorten(cluster, QUEUE / 2)?;
+        }
+        if done.jobs / SAID > said {
+            said = done.jobs / SAID;
+            println!("{done}");
         }
     }
-    // What still waits may be larger than what the moved nodes leave.
-    cluster.ctl(&["scancel", "--user=alice"])?;
-    wait_queue(cluster, 0)?;
+    shorten(cluster, 0)?;
     Ok(done)
 }
 
@@ -142,15 +149,34 @@ fn look(cluster: &Cluster, done: &mut Done) -> Result<()> {
     Ok(())
 }
 
-fn queue(cluster: &Cluster) -> Result<usize> {
-    Ok(cluster.ctl(&["squeue", "--noheader", "--format=%i"])?.lines().count())
+/// Jobs in these states, by the names that squeue has for them; in all of its usual ones for "".
+fn queue(cluster: &Cluster, states: &str) -> Result<usize> {
+    let mut command = vec!["squeue", "--noheader", "--format=%i"];
+    if !states.is_empty() {
+        command.extend(["--states", states]);
+    }
+    Ok(cluster.ctl(&command)?.lines().count())
 }
 
-fn wait_queue(cluster: &Cluster, most: usize) -> Result<()> {
-    // A job that can run nowhere while nodes are out of their blocks must not stop the rest.
-    let held = wait_for(&format!("the queue has at most {most} jobs"), DRAINS, || {
-        let length = queue(cluster)?;
-        Ok(if length <= most { Ok(()) } else { Err(format!("{length} jobs")) })
-    });
-    held.context("jobs do not end")
+/// Waits until there are at most so many jobs, or nothing has run for a while. What waits then is larger than what the
+/// moved nodes leave, most often, and is cancelled.
+fn shorten(cluster: &Cluster, most: usize) -> Result<()> {
+    let what = format!("at most {most} jobs, or none that runs");
+    let mut ran = Instant::now();
+    wait_for(&what, ENDS, || {
+        let (all, waiting) = (queue(cluster, "")?, queue(cluster, "PENDING")?);
+        if all > waiting {
+            ran = Instant::now();
+        }
+        let done = all <= most || ran.elapsed() > REST;
+        Ok(if done { Ok(()) } else { Err(format!("{all} jobs, {waiting} wait")) })
+    })?;
+    if queue(cluster, "")? > most {
+        cluster.ctl(&["scancel", "--user=alice", "--state=PENDING"])?;
+        wait_for("the cancelled jobs are gone", ENDS, || {
+            let waiting = queue(cluster, "PENDING")?;
+            Ok(if waiting == 0 { Ok(()) } else { Err(format!("{waiting} wait")) })
+        })?;
+    }
+    Ok(())
 }
