@@ -2,6 +2,8 @@
 
 pub mod csv;
 pub mod reference;
+pub mod sacct;
+pub mod swf;
 
 use crate::job::Job;
 use crate::site::TRAYS_MAX;
@@ -17,6 +19,14 @@ pub enum WorkloadError {
     Line {
         /// Where.
         line: usize,
+        /// What is wrong, in words.
+        what: String,
+    },
+    /// A job that cannot be replayed, in a format without lines.
+    #[error("job {job}: {what}")]
+    Job {
+        /// Its name.
+        job: String,
         /// What is wrong, in words.
         what: String,
     },

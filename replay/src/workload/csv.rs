@@ -172,6 +172,7 @@ mod tests {
                 Ok(jobs) => prop_assert!(jobs.iter().all(|job| job.trays > 0 && job.run <= job.limit)),
                 Err(WorkloadError::Empty) => {}
                 Err(WorkloadError::Line { line, .. }) => prop_assert!(line <= text.lines().count()),
+                Err(other) => prop_assert!(false, "{other}"),
             }
         }
     }

@@ -7,13 +7,15 @@ use clap::ValueEnum;
 use fabric::placement::{Rules, Span, Split};
 use fabric::{Blame, Report};
 use replay::HOUR;
+use replay::job::Job;
 use replay::outages::Failures;
 use replay::placer::{Naive, Ours, Placer};
 use replay::report::{Run, page, table};
 use replay::scenario::{Reference, Scenario, Settings};
 use replay::segments::SegmentRules;
 use replay::site::Site;
-use replay::workload::{csv, reference};
+use replay::workload::swf::Trace;
+use replay::workload::{csv, reference, sacct, swf};
 
 use super::diff::topologies_of;
 use super::{Output, in_file, read_text, show};
@@ -23,11 +25,20 @@ use crate::write;
 /// Options of `simulate`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Jobs from a CSV file; without it the jobs of the reference scenario
+    /// Jobs from a file; without it the jobs of the reference scenario
     ///
-    /// - for standard input. Its columns are submit,trays,run and, if wanted, limit,segment,priority,name.
+    /// - for standard input.
     #[arg(long, value_name = "FILE")]
     workload: Option<PathBuf>,
+    /// What the file is: csv, swf, sacct; without it by its ending
+    ///
+    /// csv has the columns submit,trays,run and, if wanted, limit,segment,priority,name. swf is the Standard Workload Format,
+    /// .swf; sacct the output of `sacct --json`, .json. Every other ending is csv.
+    #[arg(long, value_enum, value_name = "FORMAT", requires = "workload", hide_possible_values = true)]
+    format: Option<Format>,
+    /// Processors of the machine of an swf file that make one tray
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    processors_per_tray: u32,
     /// Write the jobs to this file as CSV
     #[arg(long, value_name = "FILE")]
     save_workload: Option<PathBuf>,
@@ -130,6 +141,14 @@ enum Who {
     Naive,
 }
 
+/// What a file of jobs is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Csv,
+    Swf,
+    Sacct,
+}
+
 fn number(text: &str, fits: impl Fn(f64) -> bool, what: &str) -> Result<f64, String> {
     text.parse().ok().filter(|&number| fits(number)).ok_or_else(|| format!("not {what}"))
 }
@@ -148,11 +167,7 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
         output.say(format_args!("warning: {unknown}: no such setting of slurm-nvlink; it is ignored"));
     }
     let mut report = replay::report::Report { title: title(args), assumptions: Vec::new(), runs: Vec::new() };
-    let workload = args
-        .workload
-        .as_ref()
-        .map(|path| csv::parse(&read_text(path)?).map_err(|error| in_file(path, &error)));
-    let workload = workload.transpose()?;
+    let workload = args.workload.as_deref().map(|path| read(path, args, output)).transpose()?;
     for &seed in &args.seed {
         let scenario = scenario(args, seed, workload.as_deref())?;
         if let Some(path) = &args.save_workload {
@@ -194,13 +209,37 @@ impl Who {
     }
 }
 
+/// Reads the jobs of a file.
+fn read(path: &Path, args: &Args, output: &mut Output<'_>) -> Result<Vec<Job>, Failure> {
+    let by_ending = || match path.extension().and_then(|ending| ending.to_str()) {
+        Some("swf") => Format::Swf,
+        Some("json") => Format::Sacct,
+        _ => Format::Csv,
+    };
+    let text = read_text(path)?;
+    let trace = match args.format.unwrap_or_else(by_ending) {
+        Format::Csv => csv::parse(&text).map(|jobs| Trace { jobs, left_out: 0 }),
+        Format::Swf => swf::parse(&text, args.processors_per_tray),
+        Format::Sacct => sacct::parse(&text),
+    };
+    let trace = trace.map_err(|error| in_file(path, &error))?;
+    if trace.left_out > 0 {
+        output.say(format_args!(
+            "{}: {} jobs never ran there and are left out",
+            path.display(),
+            trace.left_out
+        ));
+    }
+    Ok(trace.jobs)
+}
+
 fn put(path: &Path, text: &str, output: &mut Output<'_>) -> Result<(), Failure> {
     write::replace(path, text).map_err(|error| Failure::of(Blame::Config, &error))?;
     output.say(format_args!("wrote {}", path.display()));
     Ok(())
 }
 
-fn scenario(args: &Args, seed: u64, workload: Option<&[replay::job::Job]>) -> Result<Scenario, Failure> {
+fn scenario(args: &Args, seed: u64, workload: Option<&[Job]>) -> Result<Scenario, Failure> {
     let wrong = |error: &dyn std::error::Error| Failure(Report::of_error(Blame::Config, error));
     let FabricArgs { racks, trays, split_racks, drained, .. } = args.fabric;
     let failures = Failures { unavailable: args.unavailable, repair_hours: args.repair_hours };

@@ -51,3 +51,36 @@ fn what_cannot_be_replayed_is_named() {
     assert_eq!(code, 2);
     assert!(words.contains("\"x\" is no rule such as 17-:16"), "{words}");
 }
+
+#[test]
+fn traces_of_other_sites_are_read_by_their_endings() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let swf = put("a.swf", "; made up\n1 0 0 600 8 -1 -1 8 900 -1 1\n2 5 0 -1 8 -1 -1 8 900 -1 5\n");
+    let small = ["--racks", "1", "--trays", "4", "--warm-up-hours", "0", "--processors-per-tray", "4"];
+    let run = topology_gen(&[&["simulate", "--workload", &swf], &small[..]].concat());
+    assert_eq!(run.code, 0, "{}", run.words);
+    assert!(run.words.contains("a.swf: 1 jobs never ran there and are left out"), "{}", run.words);
+    let html = folder.path().join("out.html").display().to_string();
+    let charts = folder.path().display().to_string();
+    let json = put(
+        "b.json",
+        "{\"jobs\":[{\"job_id\":7,\"allocation_nodes\":2,\"time\":{\"elapsed\":60,\"submission\":5}}]}",
+    );
+    let out = ["--html", &html, "--svg", &charts];
+    let run = topology_gen(&[&["simulate", "--workload", &json], &small[..], &out[..]].concat());
+    assert_eq!(run.code, 0, "{}", run.words);
+    assert!(std::fs::read_to_string(&html).unwrap().ends_with("</html>\n"));
+    assert!(std::fs::read_to_string(folder.path().join("waits.svg")).unwrap().ends_with("</svg>\n"));
+    let run = topology_gen(&["simulate", "--workload", &json, "--format", "swf"]);
+    assert_eq!(run.code, 2);
+    assert!(
+        run.words.contains("b.json: line 1: 1 fields; the Standard Workload Format has 18"),
+        "{}",
+        run.words
+    );
+}
