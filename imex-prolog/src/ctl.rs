@@ -65,6 +65,8 @@ pub enum OwnState {
 pub struct OwnRow {
     /// For each member in nodes-file order: the tool's word for the connection to it.
     pub words: Vec<String>,
+    /// The tool's word for the own daemon. Of all daemons' it is the only one that is first-hand.
+    pub own: String,
     /// The tool's word for the whole domain, for messages only.
     pub domain: String,
 }
@@ -74,6 +76,12 @@ impl OwnRow {
     #[must_use]
     pub fn is_connected(&self, index: usize) -> bool {
         self.words.get(index).is_some_and(|word| word == "CONNECTED")
+    }
+
+    /// Whether the own daemon is READY and connected to every member.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.own == "READY" && !self.words.is_empty() && self.missing().is_empty()
     }
 
     /// Members that are not connected, with the tool's word for each.
@@ -153,13 +161,14 @@ impl Ctl {
 fn parse_row(text: &str, own: usize, count: usize) -> Option<OwnRow> {
     let view: Value = serde_json::from_str(text).ok()?;
     let nodes = view.get("nodes")?.as_object()?;
-    let connections = nodes.get(&own.to_string())?.get("connections")?.as_object()?;
+    let own = nodes.get(&own.to_string())?;
+    let connections = own.get("connections")?.as_object()?;
     let word = |index: usize| {
         let status = connections.get(&index.to_string()).and_then(|entry| entry.get("status"));
         status.and_then(Value::as_str).unwrap_or("missing").to_owned()
     };
-    let domain = view.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned();
-    Some(OwnRow { words: (0..count).map(word).collect(), domain })
+    let status = |of: &Value| of.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned();
+    Some(OwnRow { words: (0..count).map(word).collect(), own: status(own), domain: status(&view) })
 }
 
 /// The beginning of foreign text in one line without control characters.

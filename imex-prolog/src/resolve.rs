@@ -94,6 +94,11 @@ pub fn resolve(
     let (sender, receiver) = mpsc::channel();
     for (index, node) in nodes.iter().enumerate() {
         let (sender, name) = (sender.clone(), conf.address_of(node.as_ref()).to_owned());
+        if let Ok(address) = name.parse::<IpAddr>() {
+            // Nobody needs to be asked.
+            let _received = sender.send((index, name, Ok(vec![address])));
+            continue;
+        }
         // getaddrinfo has no bound of its own. A thread that hangs in it ends with the process; nobody waits for it.
         std::thread::spawn(move || {
             let answer = lookup(&name);

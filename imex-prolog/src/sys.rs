@@ -19,6 +19,18 @@ pub fn detach(command: &mut Command) {
     unsafe { command.pre_exec(in_child) };
 }
 
+/// Lets the program that `command` starts have the processor only where nobody else wants it.
+pub fn give_way(command: &mut Command) {
+    const LEAST: libc::c_int = 19;
+    let in_child = || {
+        // SAFETY: setpriority takes three numbers and no pointer; it is a plain system call.
+        let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LEAST) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: as for `detach`: one system call, nothing allocated, no lock, no memory of the parent.
+    unsafe { command.pre_exec(in_child) };
+}
+
 /// Marks every open descriptor from `first` on to be closed by exec.
 fn mark_close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
     // SAFETY: close_range takes three numbers and no pointer. With CLOEXEC nothing is closed in this process image, so no owner of a

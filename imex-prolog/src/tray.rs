@@ -16,7 +16,7 @@ use crate::lifecycle::{Stored, World};
 use crate::mark::Mark;
 use crate::paths::Paths;
 use crate::procfs::{Process, Started};
-use crate::readiness::{Patience, Readiness, wait_ready};
+use crate::readiness::{Patience, Probe, Readiness, wait_ready};
 use crate::record::{self, Kind, Record, RecordError};
 use crate::roll_call::{Partition, RollCall};
 use crate::secure_fs::{Dir, FsError};
@@ -408,7 +408,10 @@ impl<O: DaemonOwner> World for Tray<O> {
         };
         let call = Duration::from_secs(deadlines.control_call_seconds);
         self.open_roll(record);
-        wait_ready(&mut probe::TrayProbe::new(self, record, ctl, call), patience)
+        let mut probe = probe::TrayProbe::new(self, record, ctl, call);
+        // A daemon that has just been started is not READY.
+        probe.pause();
+        wait_ready(&mut probe, patience)
     }
 
     fn agree(&mut self, record: &Record) -> Result<Duration, Readiness> {

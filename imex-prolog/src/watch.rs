@@ -53,6 +53,8 @@ impl Watcher {
         command.args(&self.arguments).arg(job.to_string()).env_clear().current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         crate::sys::detach(&mut command);
+        // It has all the time in the world, and its job is waiting to start.
+        crate::sys::give_way(&mut command);
         // Nobody waits for it: it outlives this program.
         command.spawn().map(drop)
     }

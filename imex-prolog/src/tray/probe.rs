@@ -27,8 +27,15 @@ pub(super) struct TrayProbe<'a, O> {
     call: Duration,
     begin: Instant,
     pauses: Pauses,
-    /// Whether the daemon's connections were all seen to stand.
-    stood: bool,
+    hint: Hint,
+}
+
+/// Whether the daemon's connections were all seen to stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    NotYet,
+    Fresh,
+    Taken,
 }
 
 impl<'a, O: DaemonOwner> TrayProbe<'a, O> {
@@ -41,7 +48,7 @@ impl<'a, O: DaemonOwner> TrayProbe<'a, O> {
             call,
             begin: Instant::now(),
             pauses: Pauses::new(PAUSE_FIRST, PAUSE_LONGEST),
-            stood: false,
+            hint: Hint::NotYet,
         }
     }
 
@@ -71,13 +78,21 @@ impl<O: DaemonOwner> Probe for TrayProbe<'_, O> {
     fn pause(&mut self) {
         let until = self.tray.forming.within(self.pauses.next_length());
         while !until.has_passed() {
-            if !self.stood && self.connections_stand() {
-                self.stood = true;
+            if self.hint == Hint::NotYet && self.connections_stand() {
+                self.hint = Hint::Fresh;
                 self.pauses = Pauses::new(PAUSE_FIRST, PAUSE_LONGEST);
                 return;
             }
             Pauses::new(GLANCE, GLANCE).pause(until);
         }
+    }
+
+    fn may_be_whole(&mut self) -> bool {
+        let fresh = self.hint == Hint::Fresh;
+        if fresh {
+            self.hint = Hint::Taken;
+        }
+        fresh
     }
 
     fn has_ended(&mut self) -> bool {

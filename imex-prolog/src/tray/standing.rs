@@ -90,6 +90,10 @@ impl<O: DaemonOwner> Probe for GuestProbe<'_, O> {
         self.inner.pause();
     }
 
+    fn may_be_whole(&mut self) -> bool {
+        self.inner.may_be_whole()
+    }
+
     fn has_ended(&mut self) -> bool {
         self.inner.has_ended()
     }
@@ -105,7 +109,8 @@ impl<O: DaemonOwner> Probe for GuestProbe<'_, O> {
     fn own_row(&mut self) -> Result<OwnRow, CtlError> {
         let row = self.inner.own_row()?;
         let word = |position: &usize| row.words.get(*position).cloned().unwrap_or_default();
-        Ok(OwnRow { words: self.positions.iter().map(word).collect(), domain: row.domain })
+        let words = self.positions.iter().map(word).collect();
+        Ok(OwnRow { words, ..row })
     }
 
     fn knock(&mut self, members: &[usize]) -> Vec<Knock> {
