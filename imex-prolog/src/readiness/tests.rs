@@ -98,7 +98,7 @@ fn a_hint_is_no_proof() {
     let ready = |seconds| Readiness::Ready { after: Duration::from_secs(seconds), domain: "UP".to_owned() };
     assert_eq!(outcome("xxh"), ready(2));
     assert_eq!(outcome("xlxC"), ready(3), "the own daemon was not READY");
-    assert_eq!(outcome("lx"), Readiness::NotReady { last: "INIT_GPU".to_owned() });
+    assert_eq!(outcome("l"), Readiness::NotReady { last: "INITIALIZING".to_owned() });
 }
 
 #[test]
