@@ -219,6 +219,9 @@ fn with_daemon(mut report: Report, domain: Domain<'_>) -> Report {
 
 fn peer_report(readiness: &Readiness, members: &[Member]) -> Report {
     let (message, missing) = match readiness {
+        Readiness::PeersMissing { missing, why: Missing::Unanswered } if missing.is_empty() => {
+            ("not all prologs of the job have said that their nodes are complete".to_owned(), [].as_slice())
+        }
         Readiness::PeersMissing { missing, why } => {
             let how = match why {
                 Missing::Late => "did not connect in time",

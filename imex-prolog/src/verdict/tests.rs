@@ -66,6 +66,18 @@ fn what_became_of_the_job_is_told_with_the_missing_members() {
 }
 
 #[test]
+fn where_nobody_said_who_is_missing_nobody_is_named() {
+    let readiness = Readiness::PeersMissing { missing: Vec::new(), why: Missing::Unanswered };
+    let outcome = begun(Ok(Begun::NoDomain(readiness)));
+    assert!(
+        text(&outcome)
+            .starts_with("not all prologs of the job have said that their nodes are complete\nhint: "),
+        "{}",
+        text(&outcome)
+    );
+}
+
+#[test]
 fn another_partition_that_is_not_complete_drains_nobody_and_is_named() {
     let block = fabric::names::BlockName::new("nvl-b").unwrap();
     let missing = vec![(block, "its prolog does not answer".to_owned())];
