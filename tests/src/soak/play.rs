@@ -326,6 +326,10 @@ impl<'a> Job<'a> {
                 (_, Some(line)) if line.restarts > run && line.may_start_again() => Ok(Start::Requeued),
                 (_, Some(line)) if line.is_held() => Ok(Start::Over("requeued and held".to_owned())),
                 (_, Some(line)) if line.is_over() => Ok(Start::Over(line.state.to_lowercase())),
+                // It names its trays, and one of them was drained by the run before: it would wait for ever.
+                (_, Some(line)) if line.is_pending() && stage.watch.is_drained(self.trays) => {
+                    Ok(Start::Over("waits for a tray that is out of service".to_owned()))
+                }
                 (Some(channels), Some(line)) if line.restarts == run => {
                     let since = *alone.get_or_insert_with(Instant::now);
                     let whole = ready == self.trays.len();
@@ -361,7 +365,7 @@ impl<'a> Job<'a> {
     }
 
     fn over(&self) -> anyhow::Result<()> {
-        if self.line().is_some_and(|line| line.is_held()) {
+        if self.line().is_some_and(|line| line.is_held() || line.is_pending()) {
             self.stage.cluster.cancel(self.id)?;
         }
         self.over_or_requeued(u32::MAX).map(drop)

@@ -40,6 +40,11 @@ impl JobLine {
         !going.contains(&self.state.as_str()) || self.is_held()
     }
 
+    /// Waits for trays.
+    pub(super) fn is_pending(&self) -> bool {
+        self.state == "PENDING"
+    }
+
     /// Requeued after a prolog's failure, and held.
     pub(super) fn is_held(&self) -> bool {
         self.state == "PENDING" && (self.reason.contains("held") || self.reason.starts_with("JobHeld"))
@@ -127,6 +132,12 @@ impl Watch {
     /// A job as it was in the latest answer.
     pub(super) fn now(&self, job: JobId) -> Option<JobLine> {
         self.picture.lock().unwrap_or_else(PoisonError::into_inner).jobs.get(&job).cloned()
+    }
+
+    /// Whether one of these trays was drained, in the latest answer.
+    pub(super) fn is_drained(&self, trays: &[String]) -> bool {
+        let picture = self.picture.lock().unwrap_or_else(PoisonError::into_inner);
+        trays.iter().any(|tray| picture.nodes.get(tray).is_some_and(|node| node.state.starts_with("drain")))
     }
 
     /// Lets [`Watch::run`] return.
