@@ -144,18 +144,17 @@ pub fn waits(lines: &[Line<'_>]) -> String {
                 continue;
             };
             let (y, colour) = (y + ROW * place as f64, COLOURS[place % COLOURS.len()]);
+            let (median, most) = (x(wait.p50), x(wait.p95));
             let _ = writeln!(
                 svg,
                 "<g stroke=\"{colour}\"><title>{}: {} trays, median {}, 95th percentile {}</title>\
-                 <line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke-width=\"2\"/>\
-                 <circle class=\"page\" cx=\"{2:.1}\" cy=\"{y:.1}\" r=\"3.5\" stroke-width=\"1.5\"/>\
-                 <circle cx=\"{3:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/></g>",
+                 <line x1=\"{median:.1}\" x2=\"{most:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke-width=\"2\"/>\
+                 <circle class=\"page\" cx=\"{median:.1}\" cy=\"{y:.1}\" r=\"3.5\" stroke-width=\"1.5\"/>\
+                 <circle cx=\"{most:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/></g>",
                 escaped(name),
                 class.name(),
                 time(wait.p50 as Seconds),
                 time(wait.p95 as Seconds),
-                x(wait.p50),
-                x(wait.p95)
             );
         }
     }
@@ -208,6 +207,31 @@ fn round_up(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::placer::Ours;
+    use crate::scenario::{Reference, Settings};
+
+    #[test]
+    fn each_wait_is_a_ring_and_a_dot_on_its_line() {
+        let reference = Reference { racks: 4, jobs: 120, days: 1, ..Reference::default() };
+        let scenario = reference.scenario(Settings { warm_up: 3600, ..Settings::default() }).unwrap();
+        let summary = crate::run(&scenario, &mut Ours::default()).unwrap();
+        let chart = waits(&[("ours", &summary)]);
+        let numbers = |name: &str| -> Vec<f64> {
+            let key = format!(" {name}=\"");
+            let parts = chart.split(&key).skip(1);
+            parts.filter_map(|part| part.split('"').next()?.parse().ok()).collect()
+        };
+        let waited = summary.classes.iter().filter(|class| class.wait.count > 0).count();
+        let places = numbers("cx");
+        assert_eq!(places.len(), 2 * waited);
+        assert!(
+            places.chunks(2).all(|two| LEFT < two[0] && two[0] <= two[1] && two[1] < WIDTH),
+            "{places:?}"
+        );
+        for (circle, end) in places.chunks(2).zip(chart.split("<line x1=\"").skip(1)) {
+            assert!(end.starts_with(&format!("{:.1}\" x2=\"{:.1}\"", circle[0], circle[1])), "{end}");
+        }
+    }
 
     #[test]
     fn axes_end_at_numbers_that_read_well() {
