@@ -110,12 +110,14 @@ fn restart_slurmd(cluster: &Cluster, tray: &str) -> anyhow::Result<()> {
         let all = cluster.status()?;
         Ok(all.into_iter().find(|status| status.node == tray).context("no such tray")?.daemon)
     };
-    let DaemonState::Running(pid) = state()? else { bail!("slurmd of {tray} does not run") };
-    cluster.tray(tray, &["kill", &format!("-{}", Signal::SIGTERM as i32), &pid.to_string()])?;
-    let proc = cluster.root_of(tray)?.join(format!("proc/{pid}"));
-    wait_for(&format!("slurmd of {tray} ends"), SLURMD_ENDS, || {
-        Ok(if proc.exists() { Err("it is still there".to_owned()) } else { Ok(()) })
-    })?;
+    // One that another event has killed is only started.
+    if let DaemonState::Running(pid) = state()? {
+        cluster.tray(tray, &["kill", &format!("-{}", Signal::SIGTERM as i32), &pid.to_string()])?;
+        let proc = cluster.root_of(tray)?.join(format!("proc/{pid}"));
+        wait_for(&format!("slurmd of {tray} ends"), SLURMD_ENDS, || {
+            Ok(if proc.exists() { Err("it is still there".to_owned()) } else { Ok(()) })
+        })?;
+    }
     match cluster.start_daemon(tray) {
         // Somebody's healing was faster.
         Err(error) if !matches!(state()?, DaemonState::Running(_)) => Err(error),
