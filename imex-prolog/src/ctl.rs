@@ -65,8 +65,6 @@ pub enum OwnState {
 pub struct OwnRow {
     /// For each member in nodes-file order: the tool's word for the connection to it.
     pub words: Vec<String>,
-    /// The tool's word for the own daemon. Of all daemons' it is the only one that is first-hand.
-    pub own: String,
     /// The tool's word for the whole domain, for messages only.
     pub domain: String,
 }
@@ -76,12 +74,6 @@ impl OwnRow {
     #[must_use]
     pub fn is_connected(&self, index: usize) -> bool {
         self.words.get(index).is_some_and(|word| word == "CONNECTED")
-    }
-
-    /// Whether the own daemon is READY and connected to every member.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.own == "READY" && !self.words.is_empty() && self.missing().is_empty()
     }
 
     /// Members that are not connected, with the tool's word for each.
@@ -168,7 +160,7 @@ fn parse_row(text: &str, own: usize, count: usize) -> Option<OwnRow> {
         status.and_then(Value::as_str).unwrap_or("missing").to_owned()
     };
     let status = |of: &Value| of.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned();
-    Some(OwnRow { words: (0..count).map(word).collect(), own: status(own), domain: status(&view) })
+    Some(OwnRow { words: (0..count).map(word).collect(), domain: status(&view) })
 }
 
 /// The beginning of foreign text in one line without control characters.

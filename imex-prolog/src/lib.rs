@@ -13,7 +13,6 @@ pub mod call;
 pub mod channel;
 pub mod cli;
 pub mod config;
-pub mod connections;
 pub mod cred_state;
 pub mod ctl;
 pub mod daemon;

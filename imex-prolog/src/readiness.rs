@@ -14,7 +14,7 @@ use fabric::names::BlockName;
 use std::time::Duration;
 
 /// First pause between two looks.
-pub const PAUSE_FIRST: Duration = Duration::from_millis(40);
+pub const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// Longest pause between two looks; also the longest time until an ending mark is seen, beside the calls themselves.
 pub const PAUSE_LONGEST: Duration = Duration::from_millis(500);
 
@@ -32,8 +32,6 @@ pub trait Probe {
     fn remaining(&self) -> Duration;
     /// Pauses; each time a little longer.
     fn pause(&mut self);
-    /// Whether something else than the tool has just shown that the domain may be complete. A hint, given once.
-    fn may_be_whole(&mut self) -> bool;
     /// Whether Slurm is ending this run of the job.
     fn has_ended(&mut self) -> bool;
     /// Whether the own daemon's process is there.
@@ -207,13 +205,6 @@ struct Seen {
 
 impl Seen {
     fn look(&mut self, probe: &mut impl Probe) -> Option<Readiness> {
-        // One question instead of two, where the answer is likely to be the last.
-        if probe.may_be_whole()
-            && let Ok(row) = probe.own_row()
-            && row.is_whole()
-        {
-            return Some(Readiness::Ready { after: probe.elapsed(), domain: row.domain });
-        }
         let answer = probe.own_state();
         match &answer {
             Ok(_) => (self.answered_at, self.silent_since) = (Some(probe.elapsed()), None),

@@ -4,7 +4,7 @@ use super::*;
 ///
 /// `i` initialising, `x` the tool fails at `-q`, `v` READY but no view, `C` complete, `1`/`2` member 1/2 of three is
 /// missing though its daemon listens, `a` member 1 is missing and nothing listens there, `s` both others are missing and
-/// silent, `r` both are missing and refuse, `h` complete with a hint, `l` a hint although the own daemon is not READY, `e` ended by Slurm, `d` daemon dead.
+/// silent, `r` both are missing and refuse, `e` ended by Slurm, `d` daemon dead.
 struct Script {
     rounds: Vec<char>,
     at: usize,
@@ -36,9 +36,6 @@ impl Probe for Script {
         self.at += 1;
         self.pauses += 1;
     }
-    fn may_be_whole(&mut self) -> bool {
-        matches!(self.now(), 'h' | 'l')
-    }
     fn has_ended(&mut self) -> bool {
         self.now() == 'e'
     }
@@ -47,7 +44,7 @@ impl Probe for Script {
     }
     fn own_state(&mut self) -> Result<OwnState, CtlError> {
         match self.now() {
-            'i' | 'l' => Ok(OwnState::Other("INITIALIZING".to_owned())),
+            'i' => Ok(OwnState::Other("INITIALIZING".to_owned())),
             'x' => Err(fault()),
             _ => Ok(OwnState::Ready),
         }
@@ -62,8 +59,7 @@ impl Probe for Script {
             None if matches!(now, 's' | 'r') && index > 0 => "NEVER_CONNECTED".to_owned(),
             _ => "CONNECTED".to_owned(),
         };
-        let own = if now == 'l' { "INIT_GPU" } else { "READY" };
-        Ok(OwnRow { words: (0..3).map(word).collect(), own: own.to_owned(), domain: "UP".to_owned() })
+        Ok(OwnRow { words: (0..3).map(word).collect(), domain: "UP".to_owned() })
     }
     fn knock(&mut self, members: &[usize]) -> Vec<Knock> {
         let answer = |index: &usize| match self.now() {
@@ -91,14 +87,6 @@ fn missing(index: usize, why: Missing) -> Readiness {
 #[test]
 fn ready_when_the_own_row_is_complete() {
     assert_eq!(outcome("xii1C"), Readiness::Ready { after: Duration::from_secs(4), domain: "UP".to_owned() });
-}
-
-#[test]
-fn a_hint_is_no_proof() {
-    let ready = |seconds| Readiness::Ready { after: Duration::from_secs(seconds), domain: "UP".to_owned() };
-    assert_eq!(outcome("xxh"), ready(2));
-    assert_eq!(outcome("xlxC"), ready(3), "the own daemon was not READY");
-    assert_eq!(outcome("l"), Readiness::NotReady { last: "INITIALIZING".to_owned() });
 }
 
 #[test]

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use super::Tray;
-use crate::connections;
 use crate::ctl::{Ctl, CtlError, OwnRow, OwnState};
 use crate::daemon::DaemonOwner;
 use crate::deadline::{Deadline, Pauses};
@@ -16,9 +15,6 @@ use std::time::{Duration, Instant};
 /// Longest wait for an answer to one knock at a peer's port; inside a rack an answer takes less than a millisecond.
 const KNOCK: Duration = Duration::from_millis(200);
 
-/// Distance between two glances at the kernel's list of connections, far cheaper than a look.
-const GLANCE: Duration = Duration::from_millis(8);
-
 /// Asks the daemon's process, the control tool and the ending mark.
 pub(super) struct TrayProbe<'a, O> {
     tray: &'a mut Tray<O>,
@@ -27,15 +23,6 @@ pub(super) struct TrayProbe<'a, O> {
     call: Duration,
     begin: Instant,
     pauses: Pauses,
-    hint: Hint,
-}
-
-/// Whether the daemon's connections were all seen to stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hint {
-    NotYet,
-    Fresh,
-    Taken,
 }
 
 impl<'a, O: DaemonOwner> TrayProbe<'a, O> {
@@ -48,16 +35,7 @@ impl<'a, O: DaemonOwner> TrayProbe<'a, O> {
             call,
             begin: Instant::now(),
             pauses: Pauses::new(PAUSE_FIRST, PAUSE_LONGEST),
-            hint: Hint::NotYet,
         }
-    }
-
-    fn connections_stand(&self) -> bool {
-        let (own, members) = (self.record.own_index, self.record.members.iter());
-        let Some(address) = self.record.members.get(own).map(|member| member.address) else { return false };
-        let others = members.map(|member| member.address).filter(|other| *other != address).collect();
-        let port = self.tray.ports_of(self.record).server;
-        connections::all_stand(&self.tray.paths.proc_dir, address, &others, port)
     }
 
     fn call_deadline(&self) -> Deadline {
@@ -74,25 +52,8 @@ impl<O: DaemonOwner> Probe for TrayProbe<'_, O> {
         self.tray.forming.remaining()
     }
 
-    /// Ends early, once, when the daemon's connections stand; the looks that follow are close again.
     fn pause(&mut self) {
-        let until = self.tray.forming.within(self.pauses.next_length());
-        while !until.has_passed() {
-            if self.hint == Hint::NotYet && self.connections_stand() {
-                self.hint = Hint::Fresh;
-                self.pauses = Pauses::new(PAUSE_FIRST, PAUSE_LONGEST);
-                return;
-            }
-            Pauses::new(GLANCE, GLANCE).pause(until);
-        }
-    }
-
-    fn may_be_whole(&mut self) -> bool {
-        let fresh = self.hint == Hint::Fresh;
-        if fresh {
-            self.hint = Hint::Taken;
-        }
-        fresh
+        self.pauses.pause(self.tray.forming);
     }
 
     fn has_ended(&mut self) -> bool {

@@ -90,10 +90,6 @@ impl<O: DaemonOwner> Probe for GuestProbe<'_, O> {
         self.inner.pause();
     }
 
-    fn may_be_whole(&mut self) -> bool {
-        self.inner.may_be_whole()
-    }
-
     fn has_ended(&mut self) -> bool {
         self.inner.has_ended()
     }
