@@ -38,6 +38,7 @@ pub mod wait;
 mod boot;
 mod layers;
 mod node;
+mod picture;
 mod process;
 mod readings;
 mod slurm_conf;

@@ -1,11 +1,11 @@
 //! Doing to the cluster what a plan says.
 #![forbid(unsafe_code)]
 
-use super::picture::Picture;
 use super::plan::{Ask, Event, Kind, OFF_MS, Shape};
 use crate::cluster::{Cluster, Target};
 use crate::control::DaemonState;
 use crate::fault::{Fault, FaultKind};
+use crate::picture::{JobLine, Picture};
 use crate::spec::CONTROLLER;
 use anyhow::{Context as _, bail};
 use fabric::JobId;
@@ -68,8 +68,8 @@ impl<'a> Actor<'a> {
             Event::KillController => self.restart(CONTROLLER, Signal::SIGKILL),
             Event::Reconfigure => self.cluster.ctl(&["scontrol", "reconfigure"]).map(drop),
             Event::CutRack(rack) => self.cut(*rack),
-            Event::Cancel => self.to_a_job(picture, |line| !line.is_over(), &["scancel"]),
-            Event::Requeue => self.to_a_job(picture, |line| line.runs(), &["scontrol", "requeue"]),
+            Event::Cancel => self.to_a_job(picture, |line| !line.has_ended(), &["scancel"]),
+            Event::Requeue => self.to_a_job(picture, |line| line.is_running(), &["scontrol", "requeue"]),
         }
     }
 
@@ -182,7 +182,7 @@ impl<'a> Actor<'a> {
     fn to_a_job(
         &self,
         picture: &Picture,
-        wanted: impl Fn(&super::picture::JobLine) -> bool,
+        wanted: impl Fn(&JobLine) -> bool,
         argv: &[&str],
     ) -> anyhow::Result<()> {
         let mine = |name: &str| self.asked.contains_key(name);

@@ -15,7 +15,6 @@
 mod act;
 mod cli;
 mod memory;
-mod picture;
 pub mod plan;
 mod reduce;
 mod report;

@@ -3,11 +3,12 @@
 
 use super::act::{Actor, act_for, without_channel};
 use super::memory;
-use super::picture::{self, Picture};
+
 use super::plan::{Event, Kind, Plan, Shape};
 use super::rules::{self, Blocks, Violation};
 use crate::cluster::{Cluster, ClusterBuilder, Target};
 use crate::domain::traces;
+use crate::picture::{self, Picture};
 use crate::soak;
 use crate::wait_for;
 use anyhow::{Context as _, ensure};
@@ -179,7 +180,7 @@ impl<'a> Stage<'a> {
         for (job, line) in &picture.jobs {
             let Some(ask) = actor.asked.get(&line.name) else { continue };
             notes.states.insert((*job, line.name.clone()), line.state.clone());
-            if !line.runs() {
+            if !line.is_running() {
                 continue;
             }
             let start = notes.starts.entry((*job, line.nodes.clone())).or_insert_with(|| {
@@ -271,7 +272,7 @@ impl<'a> Stage<'a> {
             }
             let there: Vec<String> = mine
                 .iter()
-                .filter(|(_, line)| !line.is_over())
+                .filter(|(_, line)| !line.has_ended())
                 .map(|(job, line)| format!("{job} {} {}", line.state, line.reason))
                 .collect();
             Ok(if there.is_empty() { Ok(()) } else { Err(there.join("; ")) })

@@ -9,10 +9,11 @@
 
 use super::judge::Seen;
 use super::plan::{Phase, Plan};
-use super::watch::{JobLine, Watch};
+use super::watch::Watch;
 use super::{deeds, tray};
 use crate::cluster::Cluster;
 use crate::domain::{log_lines, traces, view};
+use crate::picture::JobLine;
 use crate::wait_for;
 use anyhow::{Context as _, bail};
 use fabric::JobId;
@@ -277,7 +278,9 @@ impl<'a> Job<'a> {
                 // Another event may have kept the domain from forming, or have outlasted that.
                 let line = self.line();
                 let past = plan.events.len() > 1
-                    && line.as_ref().is_some_and(|line| line.runs() || line.is_over() || line.restarts > 0);
+                    && line
+                        .as_ref()
+                        .is_some_and(|line| line.has_begun() || line.is_over() || line.restarts > 0);
                 match (reached, past) {
                     (true, _) => Ok(Ok(true)),
                     (false, true) if phase == Phase::Forming => Ok(Ok(false)),
@@ -334,7 +337,7 @@ impl<'a> Job<'a> {
                     let since = *alone.get_or_insert_with(Instant::now);
                     let whole = ready == self.trays.len();
                     let settled =
-                        line.runs() || (since.elapsed() > TAKEN_BACK && (whole || channels.is_empty()));
+                        line.has_begun() || (since.elapsed() > TAKEN_BACK && (whole || channels.is_empty()));
                     match (settled, channels.is_empty()) {
                         (false, _) => Err(format!(
                             "ready on {ready} trays, script began: {channels:?}, Slurm: {line:?}"
