@@ -1,9 +1,10 @@
 //! slurmd's own note of which jobs are over: `cred_state` in its spool directory.
 //!
-//! Slurm never tells a prolog that its job was cancelled. But slurmd revokes the job's credential, and writes that down, as its
-//! first act on a request to end a job and before it waits for the job's prolog (Slurm 26.05.3 src/slurmd/slurmd/req.c,
-//! `_rpc_terminate_job`). The form is Slurm's packed one (src/slurmd/slurmd/cred_context.c, `_cred_context_pack`): numbers in network
-//! byte order, a version, the jobs, then the steps' credentials. A file that does not end exactly where it should is not believed.
+//! Slurm never tells a prolog that its job was cancelled. But slurmd revokes the job's credential, and writes that
+//! down, as its first act on a request to end a job and before it waits for the job's prolog (Slurm 26.05.3
+//! src/slurmd/slurmd/req.c, `_rpc_terminate_job`). The form is Slurm's packed one (src/slurmd/slurmd/cred_context.c,
+//! `_cred_context_pack`): numbers in network byte order, a version, the jobs, then the steps' credentials. A file that
+//! does not end exactly where it should is not believed.
 #![forbid(unsafe_code)]
 
 use fabric::names::JobId;
@@ -32,8 +33,8 @@ pub enum CredStateError {
     Form,
 }
 
-/// When the credential of `job` was revoked, in seconds since 1970 by slurmctld's clock; `None`: it was not. Of several runs of one
-/// job the latest counts.
+/// When the credential of `job` was revoked, in seconds since 1970 by slurmctld's clock; `None`: it was not. Of several
+/// runs of one job the latest counts.
 ///
 /// # Errors
 /// [`CredStateError`] when the file cannot be believed.

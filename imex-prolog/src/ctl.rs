@@ -1,7 +1,7 @@
 //! Calls of `nvidia-imex-ctl`, each with a hard bound, and what they say.
 //!
-//! The tool can hang (DRA driver issue 1417), prints its errors as text with exit code 0 or not, and orders the keys of its JSON as it
-//! likes. Anything that is not clearly "connected" is not connected.
+//! The tool can hang (DRA driver issue 1417), prints its errors as text with exit code 0 or not, and orders the keys of
+//! its JSON as it likes. Anything that is not clearly "connected" is not connected.
 #![forbid(unsafe_code)]
 
 use crate::call::{Answer, Call};

@@ -1,9 +1,10 @@
 //! After a domain was given up for a peer's sake: the job must not run without it.
 //!
-//! Failing this prolog would drain a healthy tray, and ending it well would let Slurm start the job. So it goes on until Slurm ends
-//! the job, which it does by itself when the peer's prolog has failed. Where that does not come, because the peer cannot even fail,
-//! one member asks Slurm to put the job back, as Slurm itself does after a failed prolog: requeued and held, or cancelled if it
-//! cannot be requeued. That is the only request to slurmctld that a prolog ever makes.
+//! Failing this prolog would drain a healthy tray, and ending it well would let Slurm start the job. So it goes on
+//! until Slurm ends the job, which it does by itself when the peer's prolog has failed. Where that does not come,
+//! because the peer cannot even fail, one member asks Slurm to put the job back, as Slurm itself does after a failed
+//! prolog: requeued and held, or cancelled if it cannot be requeued. That is the only request to slurmctld that a
+//! prolog ever makes.
 #![forbid(unsafe_code)]
 
 use crate::call::Call;
@@ -52,8 +53,8 @@ pub trait Site {
     fn ask(&mut self) -> Result<&'static str, String>;
 }
 
-/// Waits until Slurm ends the job, and asks for it in turn. `rank` is this tray's place among those that are not missing; `None`: it must
-/// not ask.
+/// Waits until Slurm ends the job, and asks for it in turn. `rank` is this tray's place among those that are not
+/// missing; `None`: it must not ask.
 pub fn wait_for_end(site: &mut impl Site, rank: Option<usize>) -> Fate {
     let turn =
         rank.map(|rank| ASK_AFTER + ASK_NEXT * u32::try_from(rank).unwrap_or(u32::MAX).min(ASKING_MAX));
@@ -92,8 +93,8 @@ pub fn ask_slurm(slurm: &Slurm, conf: &Path, job: JobId, deadline: Deadline) -> 
         }
     };
     let id = job.to_string();
-    // "Incomplete" leaves a job alone that has ended or has been put back meanwhile: without it a cancelled job would come back, and
-    // of two members that ask at once the second would cancel what the first one has put back.
+    // "Incomplete" leaves a job alone that has ended or has been put back meanwhile: without it a cancelled job would
+    // come back, and of two members that ask at once the second would cancel what the first one has put back.
     match run(&slurm.scontrol, &["requeuehold", "Incomplete", &id]) {
         Ok(()) => Ok("requeued and held it"),
         Err(requeue) => match run(&slurm.scancel, &[&id]) {

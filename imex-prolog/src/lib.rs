@@ -1,10 +1,10 @@
 //! One IMEX domain for each job and NVLink partition, begun by slurmd's prolog and ended by its epilog.
 //!
-//! [`run`] is one run of either program. [`job`], [`slurm_conf`] and [`members`] say who is in the domain, [`fit`] whether this
-//! tray is where its block says, [`resolve`] and [`imexd_config`] put it into the daemon's files. [`lifecycle`] orders the steps of
-//! a job's own domain, [`standing`] those of a job that is a guest in the standing one, both over [`tray`], which holds [`daemon`],
-//! [`readiness`] and [`channel`]; [`record`], [`mark`] and [`lock`] make every step safe against a kill and against the other
-//! program; [`verdict`] decides what slurmd is told.
+//! [`run`] is one run of either program. [`job`], [`slurm_conf`] and [`members`] say who is in the domain, [`fit`]
+//! whether this tray is where its block says, [`resolve`] and [`imexd_config`] put it into the daemon's files.
+//! [`lifecycle`] orders the steps of a job's own domain, [`standing`] those of a job that is a guest in the standing
+//! one, both over [`tray`], which holds [`daemon`], [`readiness`] and [`channel`]; [`record`], [`mark`] and [`lock`]
+//! make every step safe against a kill and against the other program; [`verdict`] decides what slurmd is told.
 //!
 //! For operators: [`status`], [`health`], [`log`] with [`journal`], and [`metrics`].
 #![deny(unsafe_code)]

@@ -192,7 +192,8 @@ pub fn begin<W: World>(world: &mut W, mut record: Record) -> Result<Begun, W::Er
     }
 }
 
-/// The own part is complete: all is done and written down before that is said, so that nothing of this tray can fail once all agree.
+/// The own part is complete: all is done and written down before that is said, so that nothing of this tray can fail
+/// once all agree.
 fn complete<W: World>(
     world: &mut W,
     mut record: Record,

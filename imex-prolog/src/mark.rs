@@ -4,9 +4,9 @@
 //! each round and backs out; one that comes to the lock later finds it too and begins nothing.
 //!
 //! What counts is which of the two was *started* first. Slurm starts a job's next prolog on a node only after its
-//! epilog there has ended, so a prolog older than the mark belongs to the ended run. Restart counts cannot tell: a requeue raises the count
-//! before the epilog runs (Slurm 26.05.3 src/slurmctld/job_mgr.c, `_job_requeue_op`), so the epilog of
-//! run 0 may say 1.
+//! epilog there has ended, so a prolog older than the mark belongs to the ended run. Restart counts cannot tell: a
+//! requeue raises the count before the epilog runs (Slurm 26.05.3 src/slurmctld/job_mgr.c, `_job_requeue_op`), so the
+//! epilog of run 0 may say 1.
 #![forbid(unsafe_code)]
 
 use crate::procfs::{Started, Ticks};

@@ -59,8 +59,8 @@ pub fn interface_fault(own: IpAddr) -> Option<String> {
     })
 }
 
-/// Why this tray itself must be what is cut off: a knock at each of the other members gave `knocks`, in any order. With two others or
-/// more, of which not one answers in any way, it is far likelier to be this tray than all of them.
+/// Why this tray itself must be what is cut off: a knock at each of the other members gave `knocks`, in any order. With
+/// two others or more, of which not one answers in any way, it is far likelier to be this tray than all of them.
 #[must_use]
 pub fn cut_off(own: IpAddr, knocks: &[Knock]) -> Option<String> {
     if knocks.iter().any(|knock| *knock != Knock::Silent) {

@@ -110,8 +110,9 @@ struct Told {
 }
 
 impl RollCall {
-    /// The part of `record`'s own member. `partitions` are those of the job in the order that all its trays know, where it has
-    /// several; only the first member of each needs them. `port` is the callers'; `from` are the ports by which members are known.
+    /// The part of `record`'s own member. `partitions` are those of the job in the order that all its trays know, where
+    /// it has several; only the first member of each needs them. `port` is the callers'; `from` are the ports by which
+    /// members are known.
     #[must_use]
     pub fn new(record: &Record, partitions: &[Partition], port: u16, from: RangeInclusive<u16>) -> Self {
         let addresses: Vec<IpAddr> = record.members.iter().map(|member| member.address).collect();

@@ -136,8 +136,8 @@ pub fn settle<W: StandingWorld>(
     }
 }
 
-/// After [`settle`] has made the job a guest and its trays have not all become complete: it is a guest no more. The caller holds the
-/// tray lock.
+/// After [`settle`] has made the job a guest and its trays have not all become complete: it is a guest no more. The
+/// caller holds the tray lock.
 ///
 /// # Errors
 /// Something of the guest may still be there.

@@ -33,8 +33,8 @@ pub fn give_way(command: &mut Command) {
 
 /// Marks every open descriptor from `first` on to be closed by exec.
 fn mark_close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
-    // SAFETY: close_range takes three numbers and no pointer. With CLOEXEC nothing is closed in this process image, so no owner of a
-    // descriptor loses it; Linux 5.11 and later.
+    // SAFETY: close_range takes three numbers and no pointer. With CLOEXEC nothing is closed in this process image, so
+    // no owner of a descriptor loses it; Linux 5.11 and later.
     let result =
         unsafe { libc::close_range(first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -1,7 +1,7 @@
 //! The files for TLS between daemons: which ones a job's daemon gets, and whether they can be trusted.
 //!
-//! They are the site's or the job's, never ours: nothing here is written. A key that others than root can read is no secret, and one
-//! that others can write is anybody's.
+//! They are the site's or the job's, never ours: nothing here is written. A key that others than root can read is no
+//! secret, and one that others can write is anybody's.
 #![forbid(unsafe_code)]
 
 use crate::config::{Encryption, JOB};

@@ -12,9 +12,10 @@
 //! | settings, topology, names wrong | 0, no channel | the same on every tray: exit 1 would drain them all |
 //! | bug in this program | 0, no channel | likewise |
 //!
-//! Exit 0 alone would let Slurm start the job, so a prolog that gives up for a peer's sake goes on until Slurm has ended the job, and
-//! has it ended if need be ([`crate::giving_up`]). The tray that gives up also stops its daemon; members that were connected to it see that
-//! and give up too, long before their deadline. What happened stands in the log, with every missing member by name.
+//! Exit 0 alone would let Slurm start the job, so a prolog that gives up for a peer's sake goes on until Slurm has
+//! ended the job, and has it ended if need be ([`crate::giving_up`]). The tray that gives up also stops its daemon;
+//! members that were connected to it see that and give up too, long before their deadline. What happened stands in the
+//! log, with every missing member by name.
 #![forbid(unsafe_code)]
 
 use crate::daemon::Ended;

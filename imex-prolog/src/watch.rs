@@ -1,8 +1,9 @@
 //! The watch over a job's daemon: a process of its own, begun by the prolog, that ends with the daemon.
 //!
-//! A daemon that ends under a running job takes the job's shared memory with it, and nobody else would notice before the epilog. The
-//! watch writes down when that was, for [`crate::status`] and the epilog, and says it in the log at once. An epilog puts its intention
-//! into the record before it ends a daemon, so an end in order is told from one that is not.
+//! A daemon that ends under a running job takes the job's shared memory with it, and nobody else would notice before
+//! the epilog. The watch writes down when that was, for [`crate::status`] and the epilog, and says it in the log at
+//! once. An epilog puts its intention into the record before it ends a daemon, so an end in order is told from one that
+//! is not.
 #![forbid(unsafe_code)]
 
 use crate::deadline::Deadline;

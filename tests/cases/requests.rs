@@ -1,5 +1,5 @@
-//! What a job with our prolog and epilog on 18 trays asks of slurmctld, counted by slurmctld itself, beside the same job with hooks
-//! that do nothing and without hooks.
+//! What a job with our prolog and epilog on 18 trays asks of slurmctld, counted by slurmctld itself, beside the same
+//! job with hooks that do nothing and without hooks.
 #![forbid(unsafe_code)]
 
 use crate::harness::{Body, Case};

@@ -155,8 +155,8 @@ fn job_goes_on(cluster: &Cluster, id: JobId) -> anyhow::Result<()> {
     finish(cluster, &job)
 }
 
-/// The job is cancelled while the orphan still waits, so that the epilog meets it. Slurm signals no prolog; each finds in what its
-/// slurmd has written that the job is over.
+/// The job is cancelled while the orphan still waits, so that the epilog meets it. Slurm signals no prolog; each finds
+/// in what its slurmd has written that the job is over.
 fn killed_and_cancelled(setup: &Setup) -> anyhow::Result<()> {
     let cluster = setup.builder("orphan").start()?;
     let cancelled = |cluster: &Cluster, job: JobId| {

@@ -1,5 +1,6 @@
-//! A real slurmd as the unit that Debian ships, beside a real slurmctld, under a real systemd: the (simulated) IMEX daemon of a job
-//! lives in a unit of its own, through a restart of slurmd, and ends with the epilog that the new slurmd runs.
+//! A real slurmd as the unit that Debian ships, beside a real slurmctld, under a real systemd: the (simulated) IMEX
+//! daemon of a job lives in a unit of its own, through a restart of slurmd, and ends with the epilog that the new
+//! slurmd runs.
 #![forbid(unsafe_code)]
 
 use crate::harness::{Body, Case, Setup};

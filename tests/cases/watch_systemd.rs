@@ -1,4 +1,5 @@
-//! The service `topology-gen-watch` as it is shipped, under a real systemd, against a controller made of shell scripts (simulated).
+//! The service `topology-gen-watch` as it is shipped, under a real systemd, against a controller made of shell scripts
+//! (simulated).
 #![forbid(unsafe_code)]
 
 use crate::harness::{Body, Case, Setup};

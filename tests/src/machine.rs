@@ -25,9 +25,9 @@ echo $$ > "$1/cg/$2/cgroup.procs"
 exec unshare --cgroup --mount --uts --ipc --net --pid --fork --kill-child sh "$1/boot" "$1" "$3" "$4"
 "#;
 
-/// As process 1 of the new namespaces: a root of its own over the tree `$2`, then systemd. The fifo opens when the network is
-/// there. Slurm's services, which the tree's packages have enabled, wait until somebody starts them. Where devices are simulated, there
-/// are nodes of four GPUs.
+/// As process 1 of the new namespaces: a root of its own over the tree `$2`, then systemd. The fifo opens when the
+/// network is there. Slurm's services, which the tree's packages have enabled, wait until somebody starts them. Where
+/// devices are simulated, there are nodes of four GPUs.
 const BOOT_SCRIPT: &str = r#"set -e
 mount -t tmpfs tmpfs "$1/upper" -o mode=755
 mkdir -m 755 "$1/upper/files" "$1/upper/work"

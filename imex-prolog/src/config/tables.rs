@@ -21,12 +21,13 @@ pub struct Standing {
     pub verify_seconds: u64,
 }
 
-/// The roll call: a prolog ends well only when those of all members have said that their trays are complete. The first member listens
-/// on one of these ports while its prolog waits, which depends on the job.
+/// The roll call: a prolog ends well only when those of all members have said that their trays are complete. The first
+/// member listens on one of these ports while its prolog waits, which depends on the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RollCall {
-    /// First port, by default not one that the kernel gives to outgoing connections; 0: no roll call, and a batch script may start before a tray other than its own has failed.
+    /// First port, by default not one that the kernel gives to outgoing connections; 0: no roll call, and a batch
+    /// script may start before a tray other than its own has failed.
     pub port: u16,
     /// How many ports: jobs that share their first tray and begin at the same time need one each.
     pub ports: u16,
@@ -55,8 +56,8 @@ pub struct Metrics {
 
 /// Mutual TLS between daemons (IMEX guide: IMEX_ENABLE_AUTH_ENCRYPTION with SSL_TLS and keys from files).
 ///
-/// Each path may hold `%j`, which becomes the job's id: keys for each job, which the site delivers before the prolog. Without it they are
-/// the site's. The daemon reads them; they are never copied.
+/// Each path may hold `%j`, which becomes the job's id: keys for each job, which the site delivers before the prolog.
+/// Without it they are the site's. The daemon reads them; they are never copied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Encryption {

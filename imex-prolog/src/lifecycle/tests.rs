@@ -48,7 +48,8 @@ struct Program<'a> {
 }
 
 impl Program<'_> {
-    /// One change to the tray; every one is a point at which the program can be killed: before it, which is the same as after the one before.
+    /// One change to the tray; every one is a point at which the program can be killed: before it, which is the same as
+    /// after the one before.
     fn change(&mut self, change: impl FnOnce(&mut Tray)) -> Result<(), Killed> {
         self.changes_left = self.changes_left.checked_sub(1).ok_or(Killed)?;
         change(self.tray);

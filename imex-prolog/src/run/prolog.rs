@@ -222,13 +222,14 @@ fn find_members(
     Ok(Found { members, block: all, shares, driver })
 }
 
-/// Whether this tray calls the roll in its NVLink partition of a job that has trays elsewhere, too. Of a job that shares its nodes
-/// other trays may have no domain, which nobody but they can tell.
+/// Whether this tray calls the roll in its NVLink partition of a job that has trays elsewhere, too. Of a job that
+/// shares its nodes other trays may have no domain, which nobody but they can tell.
 fn calls_the_roll(job: &JobContext, members: &Members) -> bool {
     members.own_index == 0 && job.sharing == Sharing::WholeNode && job.nodes.len() > members.nodes.len()
 }
 
-/// A daemon of another version than the driver's does not start, or its peers refuse it. One whose version is not known may be right.
+/// A daemon of another version than the driver's does not start, or its peers refuse it. One whose version is not known
+/// may be right.
 fn check_version(
     query: Query,
     driver: &str,
@@ -249,7 +250,8 @@ fn check_version(
     }
 }
 
-/// This tray's fabric as NVML tells it now, and gives the driver's version. Anything that only a job with the whole tray needs is no fault for another one.
+/// This tray's fabric as NVML tells it now, and gives the driver's version. Anything that only a job with the whole
+/// tray needs is no fault for another one.
 fn check_fabric(
     job: &JobContext,
     mode: Mode,

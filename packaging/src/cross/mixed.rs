@@ -1,7 +1,7 @@
 //! A tray of the real racks' architecture beside one of this machine's: a job over both has one IMEX domain.
 //!
-//! On the one tray slurmd, slurmstepd, the plugin, prolog and epilog are arm64 programs under emulation, on the other they are this
-//! machine's. The IMEX daemons and the hardware are simulated on both, and built for both.
+//! On the one tray slurmd, slurmstepd, the plugin, prolog and epilog are arm64 programs under emulation, on the other
+//! they are this machine's. The IMEX daemons and the hardware are simulated on both, and built for both.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! One evaluation: Slurm asks which of the usable nodes a job should get.
 //!
 //! [`Eval::try_on`] narrows the question to a set of nodes that we chose and lets Slurm's flat evaluator choose cores
-//! and GRES on them; [`Eval::try_stock_on`] asks its block evaluator instead. When that fails, everything that Slurm's own retry loop would put back is put back, so that the
-//! next set, or stock, starts from the same question.
+//! and GRES on them; [`Eval::try_stock_on`] asks its block evaluator instead. When that fails, everything that Slurm's
+//! own retry loop would put back is put back, so that the next set, or stock, starts from the same question.
 
 use std::ffi::c_int;
 use std::ptr;

@@ -1,8 +1,8 @@
 //! Memory that may not be there, read by the kernel on our behalf: a bad address is an answer and not a fault.
 //!
 //! A confirmation that is wrong makes numbers look like pointers. Whatever is not proven to be a pointer is followed by
-//! `process_vm_readv` on ourselves, which costs microseconds (6 were seen on a busy virtual machine), or, where a sandbox or an emulator does not have
-//! that call, through a pipe: both fail with an error on what is not readable.
+//! `process_vm_readv` on ourselves, which costs microseconds (6 were seen on a busy virtual machine), or, where a
+//! sandbox or an emulator does not have that call, through a pipe: both fail with an error on what is not readable.
 
 use std::ffi::c_void;
 use std::io::{self, Read as _};

@@ -136,9 +136,9 @@ impl Survey<'_> {
         }
     }
 
-    /// Whether some partition of so many trays would have the job's CPUs on as many nodes as the job may have, if all of
-    /// its nodes were free. What a node has on which something runs, or that is drained, cannot be seen: it counts as the best of the
-    /// usable ones.
+    /// Whether some partition of so many trays would have the job's CPUs on as many nodes as the job may have, if all
+    /// of its nodes were free. What a node has on which something runs, or that is drained, cannot be seen: it counts
+    /// as the best of the usable ones.
     pub(super) fn some_partition_may_have_cpus(&self, trays: u32) -> bool {
         let needed = u64::from(self.job.min_cpus);
         let most = self.eval.most() as usize;

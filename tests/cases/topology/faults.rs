@@ -1,4 +1,5 @@
-//! What can go wrong on the way to a new topology, and which test shows that the file in use stays whole and the controller alive.
+//! What can go wrong on the way to a new topology, and which test shows that the file in use stays whole and the
+//! controller alive.
 //!
 //! | fault | shown by (`topology::` here; else in `topology-gen`) |
 //! |---|---|
@@ -139,7 +140,8 @@ fn apply_other(cluster: &Cluster, more: &[&str]) -> anyhow::Result<Captured> {
     topology_gen(cluster, &[&["apply", "--file", OTHER], more].concat())
 }
 
-/// The run is killed around its calls of the controller; between them it only works on files, which other tests stop at each step.
+/// The run is killed around its calls of the controller; between them it only works on files, which other tests stop at
+/// each step.
 pub(super) fn killed(cluster: &Cluster) -> anyhow::Result<()> {
     let real = "/usr/bin/scontrol \"$@\"";
     let moments = [

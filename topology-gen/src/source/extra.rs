@@ -1,7 +1,7 @@
 //! The one-line form of a reading that travels in a node's `Extra` field: `slurmd --extra "$(topology-gen probe --extra)"`.
 //!
-//! It carries the facts and not the verdict, so that the controller's side judges all trays by the same rules. GPUs that
-//! say the same are written once:
+//! It carries the facts and not the verdict, so that the controller's side judges all trays by the same rules. GPUs
+//! that say the same are written once:
 //! `{"nvlink":{"v":1,"driver":"580.95.05","gpus":[{"i":[0,1,2,3],"id":"<uuid>.<clique>","state":3,"status":0,"mask":426,"health":1}]}}`
 //! A GPU without a fabric query has only `i`. Other keys beside `nvlink` belong to the site and are left alone.
 //!

@@ -1,8 +1,8 @@
 //! Workloads in the Standard Workload Format of the Parallel Workloads Archive (version 2.2).
 //!
-//! One job a line, 18 fields between blanks, -1 where nothing is known; comments begin with `;`. Read are: 1 number, 2 submission,
-//! 4 run time, 5 processors allocated, 8 processors requested, 9 time requested, 11 status. A job of the format has processors,
-//! not trays: so many processors as the caller says make one tray.
+//! One job a line, 18 fields between blanks, -1 where nothing is known; comments begin with `;`. Read are: 1 number, 2
+//! submission, 4 run time, 5 processors allocated, 8 processors requested, 9 time requested, 11 status. A job of the
+//! format has processors, not trays: so many processors as the caller says make one tray.
 
 use crate::Seconds;
 use crate::job::Job;
