@@ -36,8 +36,10 @@ const PACKAGES: &[&str] = &["fabric", "slurm-plugin", "imex-prolog", "topology-g
 const EXEC: &str = "QEMU's user mode does not tell a parent that an exec has failed";
 /// Tests of the hooks' tracer.
 const TRACE: &str = "QEMU's user mode lets no program trace another";
+/// Tests that try everything: minutes under emulation.
+const EXHAUSTIVE: &str = "pure, and all of it ran on this machine; under emulation it takes minutes";
 
-/// Tests that fail for the emulator's sake: part of their name, and why.
+/// Tests that fail for the emulator's sake, or take too long there: part of their name, and why.
 const NOT_EMULATED: &[(&str, &str)] = &[
     ("ctl::tests::a_missing_tool_says_so", EXEC),
     ("version::tests::a_missing_program_is_an_error", EXEC),
@@ -46,6 +48,9 @@ const NOT_EMULATED: &[(&str, &str)] = &[
     ("source::slurm::tests::scontrol_is_asked_once_and_its_words_are_kept", EXEC),
     ("hook::tests::a_program_that_is_not_killed_ends_as_always", TRACE),
     ("hook::tests::a_traced_program_is_killed_after_its_step_and_not_later", TRACE),
+    ("placement::tests::every_small_state_gives_a_sound_answer_or_a_justified_refusal", EXHAUSTIVE),
+    ("placement::tests::drained_trays_never_make_a_spanning_job_wait_for_ever", EXHAUSTIVE),
+    ("placement::tests::groups::spanning_jobs_lie_where_trying_all_says", EXHAUSTIVE),
     (
         "a_clock_that_jumps",
         "its clock is compiled by the machine's own compiler, which is another architecture's",
