@@ -153,14 +153,13 @@ impl Ctl {
 fn parse_row(text: &str, own: usize, count: usize) -> Option<OwnRow> {
     let view: Value = serde_json::from_str(text).ok()?;
     let nodes = view.get("nodes")?.as_object()?;
-    let own = nodes.get(&own.to_string())?;
-    let connections = own.get("connections")?.as_object()?;
+    let connections = nodes.get(&own.to_string())?.get("connections")?.as_object()?;
     let word = |index: usize| {
         let status = connections.get(&index.to_string()).and_then(|entry| entry.get("status"));
         status.and_then(Value::as_str).unwrap_or("missing").to_owned()
     };
-    let status = |of: &Value| of.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned();
-    Some(OwnRow { words: (0..count).map(word).collect(), domain: status(&view) })
+    let domain = view.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned();
+    Some(OwnRow { words: (0..count).map(word).collect(), domain })
 }
 
 /// The beginning of foreign text in one line without control characters.

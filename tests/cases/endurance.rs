@@ -40,7 +40,7 @@ fn round(setup: &Setup) -> anyhow::Result<()> {
     })
 }
 
-/// Rules are broken on purpose, each on a tray of its own, and exactly that is said.
+/// Rules are broken on purpose, each on a tray of its own, and each is told with its tray.
 fn planted(setup: &Setup) -> anyhow::Result<()> {
     on_cluster(setup, "broken", |cluster, stage| {
         let nodes = cluster.nodes();

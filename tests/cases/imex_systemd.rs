@@ -8,11 +8,10 @@ use crate::harness::{Body, Case, Setup};
 use crate::imex::SMALL;
 use anyhow::{Context as _, ensure};
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
 use tests::machine::{BOOT, Machine};
-use tests::stage::Artifact;
+use tests::stage::{self, Artifact};
 use tests::tree::Tree;
 use tests::wait_for;
 
@@ -69,12 +68,7 @@ fn put_files(root: &Path) -> anyhow::Result<()> {
         (Artifact::ImexCtl, "usr/bin/nvidia-imex-ctl"),
         (Artifact::Nvml, "usr/lib/libnvidia-ml.so.1"),
     ];
-    for (artifact, place) in places {
-        let target = root.join(place);
-        fs::create_dir_all(target.parent().context("no parent")?)?;
-        fs::copy(artifact.find().context("not staged")?, &target)?;
-        fs::set_permissions(&target, fs::Permissions::from_mode(0o755))?;
-    }
+    stage::put(root, &places)?;
     fs::write(
         root.join("etc/proc-devices"),
         "Character devices:\n234 nvidia-caps-imex-channels\n\nBlock devices:\n",

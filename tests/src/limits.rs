@@ -19,6 +19,11 @@ pub const COMMAND: Duration = Duration::from_secs(60);
 pub const CONTROL: Duration = Duration::from_secs(60);
 /// Everything is gone after the supervisor was killed.
 pub const TEARDOWN: Duration = Duration::from_secs(60);
+/// A slurmd that waits for a prolog ends with it at the latest.
+pub const SLURMD_STOP: Duration = Duration::from_secs(60);
+/// A tray that reboots is away for so long: slurmctld asks after the jobs of a tray that has booted only if they began
+/// this long before (Slurm 26.05 src/slurmctld/job_mgr.c, `_purge_missing_jobs`), and no real one boots faster.
+pub const SWITCHED_OFF: Duration = Duration::from_secs(22);
 /// Distance between two looks at a condition.
 pub const POLL: Duration = Duration::from_millis(20);
 /// Lines of each log that a failure shows.

@@ -4,6 +4,8 @@
 use crate::paths;
 use crate::spec::Entry;
 use anyhow::Context as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where the simulated NVML library lies inside a tray; in every architecture's loader path.
@@ -40,6 +42,23 @@ pub enum Artifact {
     Nvml,
     /// What can stand in front of prolog and epilog.
     Hook,
+}
+
+/// Puts staged programs and libraries below the root of a machine, each at its place there.
+///
+/// # Errors
+/// One is not staged, or cannot be put there.
+pub fn put(root: &Path, places: &[(Artifact, &str)]) -> anyhow::Result<()> {
+    for (artifact, place) in places {
+        let target = root.join(place);
+        let put = || -> std::io::Result<()> {
+            fs::create_dir_all(target.parent().unwrap_or(root))?;
+            fs::copy(artifact.need().map_err(std::io::Error::other)?, &target)?;
+            fs::set_permissions(&target, fs::Permissions::from_mode(0o755))
+        };
+        put().with_context(|| format!("cannot put {} to {}", artifact.file_name(), target.display()))?;
+    }
+    Ok(())
 }
 
 impl Artifact {

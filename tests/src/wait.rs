@@ -37,6 +37,15 @@ fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
+/// Lets something that was done act for a while.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what was done is to act for a while: this is no wait for something"
+)]
+pub(crate) fn act_for(time: Duration) {
+    std::thread::sleep(time);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ mod builder;
 mod exec;
 mod hooks;
 mod inspect;
+mod restart;
 
 pub use builder::{ClusterBuilder, Plugin};
 pub(crate) use exec::become_user;

@@ -1,10 +1,10 @@
 //! Doing to the cluster what a plan says.
 #![forbid(unsafe_code)]
 
-use super::plan::{Ask, Event, Kind, OFF_MS, Shape};
+use super::plan::{Ask, Event, Kind, Shape};
 use crate::cluster::{Cluster, Target};
-use crate::control::DaemonState;
 use crate::fault::{Fault, FaultKind};
+use crate::limits;
 use crate::picture::{JobLine, Picture};
 use crate::spec::CONTROLLER;
 use anyhow::{Context as _, bail};
@@ -53,19 +53,25 @@ impl<'a> Actor<'a> {
 
     /// Does it. `now` is in milliseconds of the round, `picture` the latest.
     pub(super) fn happen(&mut self, event: &Event, now: u64, picture: &Picture) -> anyhow::Result<()> {
+        let dark = |tray: &usize| self.off.iter().any(|(_, off)| *off == self.nodes[*tray]);
         match event {
+            Event::Fault { tray, .. } | Event::PowerLoss(tray) | Event::RestartSlurmd(tray) if dark(tray) => {
+                self.refused.push(format!("{event:?}: the tray has no power"));
+                Ok(())
+            }
             Event::Submit(ask) => self.submit(ask),
             Event::Fault { tray, fault, ms } => {
                 self.cluster.fault(&self.nodes[*tray], fault.clone(), Some(Duration::from_millis(*ms)))
             }
             Event::PowerLoss(tray) => {
                 self.cluster.switch_off(&self.nodes[*tray])?;
-                self.off.push((now + OFF_MS, self.nodes[*tray].clone()));
+                let time = u64::try_from(limits::SWITCHED_OFF.as_millis())?;
+                self.off.push((now + time, self.nodes[*tray].clone()));
                 Ok(())
             }
-            Event::RestartSlurmd(tray) => self.restart(&self.nodes[*tray], Signal::SIGTERM),
-            Event::RestartController => self.restart(CONTROLLER, Signal::SIGTERM),
-            Event::KillController => self.restart(CONTROLLER, Signal::SIGKILL),
+            Event::RestartSlurmd(tray) => self.cluster.restart_slurmd(&self.nodes[*tray]),
+            Event::RestartController => self.restart_controller(Signal::SIGTERM),
+            Event::KillController => self.restart_controller(Signal::SIGKILL),
             Event::Reconfigure => self.cluster.ctl(&["scontrol", "reconfigure"]).map(drop),
             Event::CutRack(rack) => self.cut(*rack),
             Event::Cancel => self.to_a_job(picture, |line| !line.has_ended(), &["scancel"]),
@@ -132,25 +138,9 @@ impl<'a> Actor<'a> {
         Ok(Some(name.to_owned()))
     }
 
-    /// Stops a node's daemon and starts it again.
-    fn restart(&self, node: &str, signal: Signal) -> anyhow::Result<()> {
-        let state = || -> anyhow::Result<Option<DaemonState>> {
-            Ok(self
-                .cluster
-                .status()?
-                .into_iter()
-                .find(|status| status.node == node)
-                .map(|found| found.daemon))
-        };
-        if !matches!(state()?, Some(DaemonState::Running(_))) {
-            // A fault has it down, and will bring it back.
-            return Ok(());
-        }
-        self.cluster.stop_daemon(node, signal)?;
-        match self.cluster.start_daemon(node) {
-            Err(error) if !matches!(state()?, Some(DaemonState::Running(_))) => Err(error),
-            _ => Ok(()),
-        }
+    fn restart_controller(&self, signal: Signal) -> anyhow::Result<()> {
+        self.cluster.stop_daemon(CONTROLLER, signal)?;
+        self.cluster.start_daemon(CONTROLLER)
     }
 
     /// The second half of a rack shows another partition, and topology-gen is told.
@@ -237,15 +227,6 @@ fn script(ask: &Ask, name: &str) -> String {
         Kind::Limited => format!("{looks}\nsleep 1000"),
         _ => format!("{looks}\nsleep {seconds}"),
     }
-}
-
-/// Lets time go by.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what was done is to act for a while: this is no wait for something"
-)]
-pub(super) fn act_for(time: Duration) {
-    std::thread::sleep(time);
 }
 
 /// Names that scripts of a tray have written, each time they began without a channel.

@@ -14,9 +14,6 @@ const DEEDS: usize = 9;
 const LONGEST: usize = 8;
 /// A fault lasts so long at most, in milliseconds.
 const FAULT_MS: usize = 15_000;
-/// A tray that is switched off stays so for this time: slurmctld asks after the jobs of a tray that has booted only if they
-/// began this long before (Slurm 26.05 src/slurmctld/job_mgr.c, `_purge_missing_jobs`).
-pub const OFF_MS: u64 = 22_000;
 
 /// What a cluster is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,7 +88,7 @@ pub enum Event {
         /// For how long.
         ms: u64,
     },
-    /// The tray loses its power, and has it again [`OFF_MS`] later.
+    /// The tray loses its power, and has it again [`crate::limits::SWITCHED_OFF`] later.
     PowerLoss(usize),
     /// The tray's slurmd is stopped with SIGTERM and started.
     RestartSlurmd(usize),

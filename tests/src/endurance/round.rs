@@ -1,7 +1,7 @@
 //! Plays a round: lets happen what the plan says while the rules are watched, then heals everything and looks what is left.
 #![forbid(unsafe_code)]
 
-use super::act::{Actor, act_for, without_channel};
+use super::act::{Actor, without_channel};
 use super::memory;
 
 use super::plan::{Event, Kind, Plan, Shape};
@@ -10,11 +10,10 @@ use crate::cluster::{Cluster, ClusterBuilder, Target};
 use crate::domain::traces;
 use crate::picture::{self, Picture};
 use crate::soak;
-use crate::wait_for;
+use crate::wait::{act_for, wait_for};
 use anyhow::{Context as _, ensure};
 use fabric::JobId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs;
 use std::time::{Duration, Instant};
 
 /// slurmctld forgets ended jobs soon, so that its memory can be compared.
@@ -35,9 +34,6 @@ const ALL_IDLE: Duration = Duration::from_secs(150);
 const LAST_TRACES: Duration = Duration::from_secs(8);
 /// A job on each whole rack.
 const SWEEP: Duration = Duration::from_secs(120);
-
-/// State of the IMEX manager, below a tray's root.
-const STATE: &str = "run/slurm-nvlink/imex";
 
 /// A cluster on which rounds are played.
 pub struct Stage<'a> {
@@ -191,25 +187,24 @@ impl<'a> Stage<'a> {
                 }
                 Start { name: line.name.clone(), nodes: line.nodes.clone(), blocks: known.cloned() }
             });
-            let broken = self.members(*job, ask.kind == Kind::Shared, start)?;
+            let broken = self.members(*job, ask.kind == Kind::Shared, start);
             notes.violations.extend(broken);
         }
         Ok(())
     }
 
     /// Looks at each list of members of a job.
-    fn members(&self, job: JobId, shared: bool, start: &Start) -> anyhow::Result<Vec<Violation>> {
-        let Some(blocks) = start.blocks.as_ref().filter(|_| !shared) else { return Ok(Vec::new()) };
+    fn members(&self, job: JobId, shared: bool, start: &Start) -> Vec<Violation> {
+        let Some(blocks) = start.blocks.as_ref().filter(|_| !shared) else { return Vec::new() };
         let mut broken = Vec::new();
         for tray in &start.nodes {
-            let path = self.cluster.root_of(tray)?.join(STATE).join(format!("job-{job}/nodes.cfg"));
-            // Not there yet, not there any more, or half of a tray that has lost its power.
-            let Ok(list) = fs::read_to_string(path) else { continue };
+            // Not there yet, not there any more, or on a tray that has lost its power.
+            let Ok(Some(list)) = soak::tray::members(self.cluster, tray, job) else { continue };
             let wanted = rules::domain(&start.nodes, tray, blocks);
             let wanted = wanted.into_iter().filter_map(|node| self.addresses.get(node).cloned()).collect();
             broken.extend(rules::members(job.get(), tray, &list, &wanted));
         }
-        Ok(broken)
+        broken
     }
 
     /// Heals, lets every job end, and looks. Gives slurmctld's memory.

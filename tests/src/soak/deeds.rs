@@ -3,27 +3,21 @@
 
 use super::plan::{Deed, Event, Phase, Plan};
 use crate::cluster::{Cluster, Target};
-use crate::control::DaemonState;
 use crate::fault::{Fault, FaultKind};
-use crate::wait_for;
+use crate::limits;
+use crate::wait::act_for;
 use anyhow::{Context as _, bail};
 use fabric::JobId;
-use nix::sys::signal::Signal;
 use std::time::Duration;
 
 /// How long a tray is cut off that is cut off before its domain is complete: longer than peers wait for an absent member.
 const LONG_OUTAGE: Duration = Duration::from_secs(12);
 /// How long otherwise.
 const SHORT_OUTAGE: Duration = Duration::from_secs(3);
-/// A tray that reboots is away for so long: slurmctld asks after the jobs of a tray that has booted only if they began this long
-/// before (Slurm 26.05 src/slurmctld/job_mgr.c, `_purge_missing_jobs`), and no real one boots faster.
-const SWITCHED_OFF: Duration = Duration::from_secs(22);
 /// The daemon of a healthy tray takes so long to start when another tray's domain is to be seen forming.
 const FORMING_MS: u64 = 2_500;
 /// Every daemon takes so long to end when an epilog is to be seen at work.
 const ENDING_MS: u64 = 1_500;
-/// A slurmd that waits for its prolog ends with it at the latest.
-const SLURMD_ENDS: Duration = Duration::from_secs(60);
 
 /// What must be so before the job is submitted.
 pub(super) fn prepare(cluster: &Cluster, plan: &Plan, trays: &[String]) -> anyhow::Result<()> {
@@ -95,33 +89,11 @@ pub(super) fn happen(cluster: &Cluster, job: JobId, tray: &str, event: &Event) -
         Deed::Requeue => scontrol(&["scontrol", "requeue"]),
         Deed::Reboot => {
             cluster.switch_off(tray)?;
-            act_for(SWITCHED_OFF);
+            act_for(limits::SWITCHED_OFF);
             cluster.switch_on(tray)
         }
-        Deed::RestartSlurmd => restart_slurmd(cluster, tray),
+        Deed::RestartSlurmd => cluster.restart_slurmd(tray),
         Deed::Late(_) | Deed::KillProlog(_) | Deed::KillEpilog(_) => Ok(()),
-    }
-}
-
-/// As `systemctl restart slurmd` with the unit's KillMode=process: SIGTERM to it alone, and a new one when it is gone. One that
-/// waits for its prolog stays that long, so the supervisor, who serves everybody, is not asked to wait for it.
-fn restart_slurmd(cluster: &Cluster, tray: &str) -> anyhow::Result<()> {
-    let state = || -> anyhow::Result<DaemonState> {
-        let all = cluster.status()?;
-        Ok(all.into_iter().find(|status| status.node == tray).context("no such tray")?.daemon)
-    };
-    // One that another event has killed is only started.
-    if let DaemonState::Running(pid) = state()? {
-        cluster.tray(tray, &["kill", &format!("-{}", Signal::SIGTERM as i32), &pid.to_string()])?;
-        let proc = cluster.root_of(tray)?.join(format!("proc/{pid}"));
-        wait_for(&format!("slurmd of {tray} ends"), SLURMD_ENDS, || {
-            Ok(if proc.exists() { Err("it is still there".to_owned()) } else { Ok(()) })
-        })?;
-    }
-    match cluster.start_daemon(tray) {
-        // Somebody's healing was faster.
-        Err(error) if !matches!(state()?, DaemonState::Running(_)) => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -132,13 +104,4 @@ pub(super) fn heal(cluster: &Cluster, trays: &[String]) -> anyhow::Result<()> {
         cluster.order(tray, &sim::hook::Settings::default())?;
     }
     Ok(())
-}
-
-/// Lets something act for a while.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the fault is to act for a while: this is not a wait for something"
-)]
-pub(super) fn act_for(time: Duration) {
-    std::thread::sleep(time);
 }

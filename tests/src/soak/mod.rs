@@ -19,7 +19,7 @@ mod play;
 pub mod random;
 pub mod runner;
 pub mod table;
-mod tray;
+pub(crate) mod tray;
 mod watch;
 
 pub use cli::Options;

@@ -14,7 +14,7 @@ use super::{deeds, tray};
 use crate::cluster::Cluster;
 use crate::domain::{log_lines, traces, view};
 use crate::picture::JobLine;
-use crate::wait_for;
+use crate::wait::{act_for, wait_for};
 use anyhow::{Context as _, bail};
 use fabric::JobId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -303,7 +303,7 @@ impl<'a> Job<'a> {
             deeds::happen(self.stage.cluster, self.id, &self.trays[event.tray], event)?;
         }
         if any {
-            deeds::act_for(ACTS);
+            act_for(ACTS);
         }
         Ok(())
     }

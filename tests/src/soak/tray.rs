@@ -44,7 +44,7 @@ pub(super) fn is_complete(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::
 }
 
 /// The list of members that a job's daemon has on a tray.
-pub(super) fn members(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::Result<Option<String>> {
+pub(crate) fn members(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::Result<Option<String>> {
     Ok(fs::read_to_string(file(cluster, tray, &format!("{STATE}/job-{job}/nodes.cfg"))?).ok())
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tests::machine::{Machine, Network};
-use tests::stage::Artifact;
+use tests::stage::{self, Artifact};
 use tests::tree::Tree;
 use tests::wait_for;
 
@@ -208,12 +208,7 @@ fn put_hardware(root: &Path, number: u8, domain: &str) -> Result<()> {
         (Artifact::ImexCtl, "usr/bin/nvidia-imex-ctl"),
         (Artifact::Nvml, "usr/lib/libnvidia-ml.so.1"),
     ];
-    for (artifact, place) in places {
-        let target = root.join(place);
-        fs::create_dir_all(target.parent().context("no parent")?)?;
-        fs::copy(artifact.need()?, &target)?;
-        fs::set_permissions(&target, fs::Permissions::from_mode(0o755))?;
-    }
+    stage::put(root, &places)?;
     for folder in ["etc/nvidia-imex", "etc/nvlink-sim", "etc/systemd/system/multi-user.target.wants"] {
         fs::create_dir_all(root.join(folder))?;
     }
