@@ -4,7 +4,6 @@
 use anyhow::Context as _;
 use libtest_mimic::{Completion, Failed, Trial};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tests::stage::Artifact;
@@ -131,17 +130,8 @@ pub(crate) fn explained(error: anyhow::Error, cluster: &Cluster, case: &str) -> 
 /// Copies the logs of a cluster to a place that outlives it.
 fn keep(cluster: &Cluster, case: &str) -> PathBuf {
     let target = paths::workspace().join("target/case-logs").join(case.replace("::", "-"));
-    let _ = std::fs::remove_dir_all(&target);
-    let copied = std::fs::create_dir_all(&target).and_then(|()| {
-        let from = cluster.state_dir();
-        Command::new("cp")
-            .arg("--recursive")
-            .args([from.join("logs"), from.join("supervisor.log")])
-            .arg(&target)
-            .status()
-    });
-    if let Err(error) = copied {
-        eprintln!("the logs could not be kept: {error}");
+    if let Err(error) = cluster.keep_logs(&target) {
+        eprintln!("the logs could not be kept: {error:#}");
     }
     target
 }

@@ -35,6 +35,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "imex::jobs_that_do_not_hold_a_tray_have_none", body: Body::On(SMALL, no_domain) },
     Case { name: "imex::settings_can_leave_jobs_without", body: Body::On(SMALL, switched_off) },
     Case { name: "imex::prolog_and_epilog_can_run_twice_or_alone", body: Body::On(SMALL, repeated) },
+    Case { name: "imex::a_whole_tray_whose_gpus_have_no_numbers", body: Body::On(SMALL, no_numbers) },
     Case {
         name: "imex::a_script_waits_for_the_domains_of_all_partitions",
         body: Body::On(SMALL, other_partition_late),
@@ -146,6 +147,9 @@ fn switched_off(cluster: &Cluster) -> anyhow::Result<()> {
     played
 }
 
+/// What Slurm says of the GPUs of a job that has a tray alone.
+const ALL_GPUS: &str = "SLURM_JOB_GPUS=0,1,2,3";
+
 /// Runs a hook on a tray as slurmd would for this job, by hand.
 fn hook(
     cluster: &Cluster,
@@ -153,6 +157,7 @@ fn hook(
     tray: &str,
     job: u32,
     nodes: &[String],
+    gpus: &str,
 ) -> anyhow::Result<Captured> {
     let variables = [
         format!("SLURM_JOB_ID={job}"),
@@ -164,7 +169,7 @@ fn hook(
         "SLURM_JOB_GID=1000",
         "SLURM_JOB_RESTART_COUNT=0",
         "SLURM_JOB_EXCLUSIVE=NODE",
-        "SLURM_JOB_GPUS=0,1,2,3",
+        gpus,
         "SLURM_CONF=/run/slurm/conf/slurm.conf",
     ];
     let mut argv = vec!["env", "--ignore-environment"];
@@ -181,24 +186,38 @@ fn picture(cluster: &Cluster, job: &Running, tray: &str) -> anyhow::Result<(Vec<
     Ok((records(cluster, job)?, fs::metadata(channel)?.ino()))
 }
 
+const PROLOG: &str = "/usr/sbin/imex-prolog";
+const EPILOG: &str = "/usr/sbin/imex-epilog";
+
+/// As Slurm starts a job between the restart of slurmctld and the tray's registration.
+fn no_numbers(cluster: &Cluster) -> anyhow::Result<()> {
+    let (job, tray) = (JobId::new(4_000_001)?, "r01n02");
+    let nodes = [tray.to_owned()];
+    hook(cluster, PROLOG, tray, job.get(), &nodes, "SLURM_JOB_GPUS=")?;
+    let lines = log_lines(cluster, tray, job)?;
+    let said = |words: &str| lines.iter().any(|line| line.contains(words));
+    ensure!(said("names no GPUs") && said("outcome=\"ready\""), "{lines:?}");
+    hook(cluster, EPILOG, tray, job.get(), &nodes, "SLURM_JOB_GPUS=")?;
+    exactly(cluster, &[])
+}
+
 fn repeated(cluster: &Cluster) -> anyhow::Result<()> {
     const NEVER_BEGUN: u32 = 4_000_000;
-    const EPILOG: &str = "/usr/sbin/imex-epilog";
     let job = start(cluster, &["-N2", "-wr01n[01-02]"])?;
     let (tray, idle) = ("r01n02", "r02n04");
     let before = picture(cluster, &job, tray)?;
     // An epilog whose prolog never ran, on a tray of another job and on an idle one.
     for node in [tray, idle] {
-        hook(cluster, EPILOG, node, NEVER_BEGUN, &[node.to_owned()])?;
+        hook(cluster, EPILOG, node, NEVER_BEGUN, &[node.to_owned()], ALL_GPUS)?;
     }
     // The prolog of the running job once more.
-    hook(cluster, "/usr/sbin/imex-prolog", tray, job.id.get(), &job.nodes)?;
+    hook(cluster, PROLOG, tray, job.id.get(), &job.nodes, ALL_GPUS)?;
     ensure!(picture(cluster, &job, tray)? == before, "{before:?} became {:?}", picture(cluster, &job, tray)?);
     all_up(cluster, &job)?;
     exactly(cluster, &[&job])?;
     finish_all(cluster, &[&job])?;
     // Its epilog once more.
-    hook(cluster, EPILOG, tray, job.id.get(), &job.nodes)?;
+    hook(cluster, EPILOG, tray, job.id.get(), &job.nodes, ALL_GPUS)?;
     exactly(cluster, &[])
 }
 

@@ -163,14 +163,25 @@ fn partitions(
     Ok(shares.iter().zip(firsts).map(partition).collect())
 }
 
+/// A job that has the node alone has its GPUs, whether Slurm names them or not. It does not where `gres.conf` has none, and for
+/// jobs that a slurmctld starts after its restart before the node has registered again (seen on Slurm 26.05.5, stock
+/// plugins too): their allocation has counts of GPUs, and no numbers.
 fn refuse_jobs_without_gpus(job: &JobContext, conf: &SlurmConf) -> Step<()> {
-    let gpus = job.gpus.as_ref().is_some_and(|gpus| !gpus.is_empty());
-    match (gpus, job.sharing) {
+    let named = job.gpus.as_ref().is_some_and(|gpus| !gpus.is_empty());
+    match (named, job.sharing) {
         (true, _) => Ok(()),
+        (false, Sharing::WholeNode) => {
+            if conf.slurm_manages_gpus() {
+                tracing::warn!(
+                    job = %job.id,
+                    "Slurm names no GPUs of this node, which the job has alone, as after a restart of slurmctld: all are its own"
+                );
+            }
+            Ok(())
+        }
         (false, _) if conf.slurm_manages_gpus() => {
             Err(Outcome::Nothing("the job has no GPUs on this node".to_owned()))
         }
-        (false, Sharing::WholeNode) => Ok(()),
         (false, _) => Err(Outcome::Nothing("the job shares this node".to_owned())),
     }
 }

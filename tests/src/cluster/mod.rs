@@ -18,10 +18,12 @@ use crate::limits;
 use crate::spec::{About, CONTROLLER};
 use crate::state::{self, Registry, State};
 use crate::supervisor::{self, Owner};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::Signal;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -228,6 +230,22 @@ impl Cluster {
             self.state().nodes.iter().map(|node| (node.name.clone(), node.logs.clone())).collect();
         log_tails(&self.dir, &nodes)
     }
+
+    /// Copies all logs into a folder that outlives the cluster; what the folder had is replaced.
+    ///
+    /// # Errors
+    /// They cannot be read or written.
+    pub fn keep_logs(&self, folder: &Path) -> anyhow::Result<()> {
+        if folder.exists() {
+            fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let from = ["logs", "supervisor.log"].map(|name| self.dir.join(name));
+        let copied =
+            Command::new("cp").arg("--recursive").args(from).arg(folder).status().context("no cp")?;
+        ensure!(copied.success(), "cp of the logs to {}: {copied}", folder.display());
+        Ok(())
+    }
 }
 
 impl Drop for Cluster {
@@ -256,7 +274,7 @@ pub(crate) fn log_tails(dir: &Path, nodes: &[(String, PathBuf)]) -> String {
     // The controller and the first tray tell the story; dozens of equal trays do not tell it better.
     for (name, logs) in nodes.iter().take(2) {
         for file in log_files(logs).unwrap_or_default() {
-            let log = std::fs::read(&file).unwrap_or_default();
+            let log = fs::read(&file).unwrap_or_default();
             let file = file.strip_prefix(logs).unwrap_or(&file);
             show(&format!("{name}: {}", file.display()), &String::from_utf8_lossy(&log));
         }
@@ -270,7 +288,7 @@ pub(crate) fn log_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut directories = vec![dir.to_owned()];
     while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory)? {
+        for entry in fs::read_dir(&directory)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 directories.push(entry.path());

@@ -77,6 +77,10 @@ impl Options {
             tell(number, begin, &plan, &played);
             if !played.violations.is_empty() {
                 broken += played.violations.len();
+                let logs =
+                    paths::workspace().join(format!("target/soak/{}-round-{number}", std::process::id()));
+                cluster.keep_logs(&logs)?;
+                println!("   logs: {}", logs.display());
                 self.keep_smallest(&mut stage, &plan, number)?;
             }
             if begin.elapsed() >= Duration::from_secs(60 * self.minutes) {
