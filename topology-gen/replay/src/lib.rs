@@ -18,6 +18,7 @@
 //! The crate is pure: no files, no clock, no environment. The same input gives the same output to the last bit.
 #![forbid(unsafe_code)]
 
+pub mod accounting;
 mod agenda;
 mod cluster;
 mod cycle;

@@ -1,12 +1,10 @@
 //! The jobs of a real site, from the output of `sacct --json` (Slurm 23.11 and later).
 //!
 //! Read are the nodes of the allocation, the elapsed time, the time limit, the moment from which the job could run, and
-//! `--segment` where the submit line has it. A node counts as a tray. Priorities are not read: those that Slurm keeps are the
-//! last ones, and say nothing about the order at the time.
+//! the segment, before Slurm 26.05 from `--segment` of the submit line. A node counts as a tray. Priorities are not read:
+//! those that Slurm keeps are the last ones, and say nothing about the order at the time.
 
-use serde::Deserialize;
-
-use crate::Seconds;
+use crate::accounting::{Record, records};
 use crate::job::Job;
 
 use super::{WorkloadError, from_first};
@@ -14,67 +12,32 @@ use super::{WorkloadError, from_first};
 /// Jobs of a site, and how many were left out because they never ran.
 pub use super::swf::Trace;
 
-#[derive(Deserialize)]
-struct Output {
-    jobs: Vec<Record>,
-}
-
-/// The part of a job that counts.
-#[derive(Deserialize)]
-struct Record {
-    job_id: u64,
-    #[serde(default)]
-    allocation_nodes: u64,
-    time: Times,
-    #[serde(default)]
-    submit_line: String,
-}
-
-#[derive(Deserialize)]
-struct Times {
-    elapsed: Seconds,
-    submission: Seconds,
-    #[serde(default)]
-    eligible: Seconds,
-    #[serde(default)]
-    limit: Limit,
-}
-
-/// Minutes.
-#[derive(Default, Deserialize)]
-struct Limit {
-    #[serde(default)]
-    set: bool,
-    #[serde(default)]
-    infinite: bool,
-    #[serde(default)]
-    number: u64,
-}
-
 /// Reads the jobs. One that ran longer than its limit, or has none, gets its run time as the limit.
 ///
 /// # Errors
 /// [`WorkloadError`] with the line, or with the job, of the first thing that is wrong.
 pub fn parse(text: &str) -> Result<Trace, WorkloadError> {
-    let output: Output = serde_json::from_str(text).map_err(|error| {
-        WorkloadError::at(error.line().max(1), format!("not what sacct --json writes: {error}"))
+    let records = records(text).map_err(|error| {
+        WorkloadError::at(error.line, format!("not what sacct --json writes: {}", error.source))
     })?;
     let (mut jobs, mut left_out) = (Vec::new(), 0);
-    for Record { job_id, allocation_nodes, time, submit_line } in output.jobs {
+    for Record { job_id, allocation_nodes, time, submit_line, segment_size, .. } in records {
         if allocation_nodes == 0 || time.elapsed == 0 {
             left_out += 1;
             continue;
         }
         let trays = u32::try_from(allocation_nodes).unwrap_or(u32::MAX);
-        let limit = match time.limit {
-            Limit { set: true, infinite: false, number } => number.saturating_mul(60).max(time.elapsed),
-            _ => time.elapsed,
-        };
+        let limit =
+            time.limit.minutes().map_or(time.elapsed, |minutes| minutes.saturating_mul(60).max(time.elapsed));
         let job = Job {
             name: job_id.to_string(),
             submit: time.submission.max(time.eligible),
             trays,
-            segment: segment(&submit_line).filter(|&s| s > 0 && trays.is_multiple_of(s)).unwrap_or(0),
+            segment: Some(segment_size)
+                .filter(|&size| size > 0)
+                .or_else(|| segment(&submit_line))
+                .filter(|&size| size > 0 && trays.is_multiple_of(size))
+                .unwrap_or(0),
             run: time.elapsed,
             limit,
             priority: 0,
@@ -130,6 +93,30 @@ mod tests {
             [("1", 0, 32, 16, 3000, 3600), ("3", 4, 18, 0, 5000, 5000), ("4", 6, 1, 0, 10, 10)]
         );
         assert_eq!(trace.left_out, 1);
+    }
+
+    #[test]
+    fn what_slurm_writes_is_read() {
+        let trace = parse(include_str!("../../tests/sacct/slurm-26.05.5.json")).unwrap();
+        let short: Vec<_> = trace
+            .jobs
+            .iter()
+            .map(|job| (&job.name[..], job.submit, job.trays, job.segment, job.run))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                ("1", 0, 2, 0, 5),
+                ("2", 0, 6, 0, 6),
+                ("4", 8, 4, 2, 144),
+                ("5", 8, 1, 0, 4),
+                ("3", 8, 1, 0, 4),
+                ("5", 134, 1, 0, 19),
+                ("7", 14, 1, 0, 3),
+                ("10", 14, 1, 0, 5),
+            ]
+        );
+        assert_eq!(trace.left_out, 2);
     }
 
     #[test]
