@@ -10,6 +10,7 @@ mod convert;
 mod diff;
 mod facts;
 mod generate;
+mod gpu_hours;
 mod plan;
 mod probe;
 mod show;
@@ -70,6 +71,8 @@ enum Command {
     Tiers(tiers::Args),
     /// Draw racks, trays, jobs and what still fits: in the terminal, as SVG, as a page
     Show(show::Args),
+    /// Add up the GPU hours of Slurm's accounting by NVLink partition, Slurm partition, account and QOS
+    GpuHours(gpu_hours::Args),
     /// Replay jobs on racks: what the placement does to occupancy, waits and NVLink locality
     Simulate(simulate::Args),
 }
@@ -148,6 +151,7 @@ fn run_to_code(
         Command::Tiers(args) => tiers::run(args, &mut output),
         Command::Convert(args) => convert::run(args, &mut output),
         Command::Show(args) => show::run(args, &mut output),
+        Command::GpuHours(args) => gpu_hours::run(args, &mut output),
         Command::Simulate(args) => simulate::run(args, &mut output),
     };
     match done {

@@ -1,6 +1,7 @@
 //! Topologies as text: YAML for Slurm, tables and pictures for people, JSON for programs. Nothing here looks anything up.
 #![forbid(unsafe_code)]
 
+pub mod gpu_hours;
 pub mod html;
 mod job;
 pub mod json;

@@ -22,12 +22,14 @@ pub mod emit;
 pub mod failure;
 #[cfg(test)]
 mod fixture;
+pub mod gpu_hours;
 pub mod natural;
 pub mod plan;
 pub mod reconcile;
 pub mod site;
 pub mod site_map;
 pub mod source;
+pub mod time;
 pub mod version;
 pub mod watch;
 pub mod why;

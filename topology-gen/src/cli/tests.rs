@@ -7,6 +7,7 @@ use std::fs;
 
 mod faults;
 mod files;
+mod gpu_hours;
 mod help;
 mod pictures;
 mod plans;

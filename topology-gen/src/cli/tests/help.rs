@@ -8,29 +8,30 @@ fn help_lists_the_commands_and_exit_codes() {
     assert_eq!((run.code, run.words.as_str()), (0, ""));
     insta::assert_snapshot!(run.data, @r#"
     Reads which compute trays share an NVLink partition and writes Slurm's topology.yaml
-    
+
     Usage: topology-gen <COMMAND>
-    
+
     Commands:
-      probe     Read this tray's GPUs through NVML and judge them
-      collect   Ask all trays by a command, in parallel, and keep their readings in a file
-      generate  Group all trays by NVLink partition and write topology.yaml
-      check     Find everything in a topology.yaml that Slurm refuses, dies of, or takes in another sense
-      diff      Tell what a topology.yaml changes for Slurm: exit code 0 nothing, 1 something
-      apply     Bring a topology into force: check, back up, write, reload, verify; go back if Slurm refuses
-      rollback  Bring a backup into force, in the same way
-      watch     Look again and again, and apply what has become stable; as a service
-      why       Tell whether a job fits now, where, and if not, why
-      convert   Turn a topology.conf into a topology.yaml, or back
-      tiers     Print the lines of slurm.conf and the QOS that offer the topologies of a topology.yaml to users
-      show      Draw racks, trays, jobs and what still fits: in the terminal, as SVG, as a page
-      simulate  Replay jobs on racks: what the placement does to occupancy, waits and NVLink locality
-      help      Print this message or the help of the given subcommand(s)
-    
+      probe      Read this tray's GPUs through NVML and judge them
+      collect    Ask all trays by a command, in parallel, and keep their readings in a file
+      generate   Group all trays by NVLink partition and write topology.yaml
+      check      Find everything in a topology.yaml that Slurm refuses, dies of, or takes in another sense
+      diff       Tell what a topology.yaml changes for Slurm: exit code 0 nothing, 1 something
+      apply      Bring a topology into force: check, back up, write, reload, verify; go back if Slurm refuses
+      rollback   Bring a backup into force, in the same way
+      watch      Look again and again, and apply what has become stable; as a service
+      why        Tell whether a job fits now, where, and if not, why
+      convert    Turn a topology.conf into a topology.yaml, or back
+      tiers      Print the lines of slurm.conf and the QOS that offer the topologies of a topology.yaml to users
+      show       Draw racks, trays, jobs and what still fits: in the terminal, as SVG, as a page
+      gpu-hours  Add up the GPU hours of Slurm's accounting by NVLink partition, Slurm partition, account and QOS
+      simulate   Replay jobs on racks: what the placement does to occupancy, waits and NVLink locality
+      help       Print this message or the help of the given subcommand(s)
+
     Options:
       -h, --help     Print help
       -V, --version  Print version
-    
+
     Exit codes: 0 done, 1 checked and found problems, 2 could not run.
     "#);
 }
