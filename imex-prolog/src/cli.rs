@@ -7,10 +7,11 @@ use crate::health::Ground;
 use crate::job::Environment;
 use crate::paths::Paths;
 use crate::ports::LocalPorts;
+use crate::procfs::Started;
 use crate::resolve::system_lookup;
-use crate::run::{Hook, Surroundings, run};
+use crate::run::{self, Hook, Surroundings, run};
 use crate::status::TrayStatus;
-use crate::watch::{Watcher, watch};
+use crate::watch::Watcher;
 use fabric::names::{JobId, NodeName};
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -32,7 +33,7 @@ enum Request {
     Status(Form),
     Health,
     /// For ourselves only.
-    Watch(JobId),
+    Watch(JobId, Started),
     Refused(String),
 }
 
@@ -54,9 +55,10 @@ fn parse(hook: Hook, arguments: &[OsString]) -> Request {
         (Hook::Prolog, ["status"]) => Request::Status(Form::Text),
         (Hook::Prolog, ["status", "--json"]) => Request::Status(Form::Json),
         (Hook::Prolog, ["health"]) => Request::Health,
-        (Hook::Prolog, ["watch-daemon", job]) => {
-            job.parse().map_or_else(|_| Request::Refused(format!("watch-daemon {job}")), Request::Watch)
-        }
+        (Hook::Prolog, ["watch", job, prolog]) => match (job.parse(), serde_json::from_str(prolog)) {
+            (Ok(job), Ok(prolog)) => Request::Watch(job, prolog),
+            _ => Request::Refused(words.join(" ")),
+        },
         (_, other) => Request::Refused(other.join(" ")),
     }
 }
@@ -199,10 +201,9 @@ fn as_slurmd_runs_it(hook: Hook, paths: Paths) -> ExitCode {
     ExitCode::from(run(hook, &surroundings).exit_code())
 }
 
-fn watch_daemon(paths: &Paths, job: JobId) -> ExitCode {
+fn watch_run(paths: &Paths, job: JobId, prolog: Started) -> ExitCode {
     crate::log::init(paths, "imex-prolog");
-    let metrics = Settings::load(&paths.settings).unwrap_or_default().metrics.directory;
-    match watch(paths, job, metrics.as_deref()) {
+    match run::watch(paths, job, prolog, std::io::stdin()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::warn!(%job, %error, "the IMEX daemon is not watched any more");
@@ -222,7 +223,7 @@ pub fn main(hook: Hook) -> ExitCode {
         Request::Version => Answer::out(format!("{} {}\n", name(hook), env!("CARGO_PKG_VERSION"))).print(),
         Request::CheckConfig => check_config(&paths).print(),
         Request::Status(form) => status(&paths, form).print(),
-        Request::Watch(job) => watch_daemon(&paths, job),
+        Request::Watch(job, prolog) => watch_run(&paths, job, prolog),
         Request::Health => health(&health_ground(paths)).print(),
         Request::Refused(words) => {
             let name = name(hook);

@@ -24,6 +24,10 @@ const SILENCE: Duration = Duration::from_secs(4);
 /// Shortest time between two knocks at a missing member.
 const PROBE_DISTANCE: Duration = Duration::from_secs(1);
 
+/// A member on which nothing has listened for so long while the own daemon was silent is gone by itself: those who give up
+/// for this tray's sake end the run, which is seen here sooner.
+const GONE: Duration = Duration::from_secs(2);
+
 /// What the wait looks at.
 pub trait Probe {
     /// Time since the wait began.
@@ -46,6 +50,8 @@ pub trait Probe {
     /// # Errors
     /// No clear answer.
     fn own_row(&mut self) -> Result<OwnRow, CtlError>;
+    /// This tray's position among the members.
+    fn own_index(&self) -> Option<usize>;
     /// Knocks at the daemons of the members at these positions.
     fn knock(&mut self, members: &[usize]) -> Vec<Knock>;
     /// Why it must be this tray that is cut off, when a knock at every other member gave this.
@@ -219,6 +225,13 @@ impl Seen {
             }
             Err(error) => {
                 self.last_fault = Some(error.to_string());
+                if self.silent_since.is_some() {
+                    let row = self.last_row.iter().flat_map(|row| 0..row.words.len());
+                    self.probe_members(
+                        probe,
+                        row.filter(|index| Some(*index) != probe.own_index()).collect(),
+                    );
+                }
                 return None;
             }
         }
@@ -247,21 +260,24 @@ impl Seen {
         self.last_row = Some(row);
     }
 
-    /// Knocks at the missing members, at most once in [`PROBE_DISTANCE`], and not before a healthy domain has formed.
     fn probe_missing(&mut self, probe: &mut impl Probe) {
+        let missing = self.last_row.as_ref().map(OwnRow::missing).unwrap_or_default();
+        self.probe_members(probe, missing.into_iter().map(|(index, _)| index).collect());
+    }
+
+    /// Knocks at members, at most once in [`PROBE_DISTANCE`], and not before a healthy domain has formed.
+    fn probe_members(&mut self, probe: &mut impl Probe, members: Vec<usize>) {
         let now = probe.elapsed();
         if now.saturating_sub(self.knocked_at) < PROBE_DISTANCE {
             return;
         }
         self.knocked_at = now;
-        let Some(row) = &self.last_row else { return };
-        let missing: Vec<usize> = row.missing().into_iter().map(|(index, _)| index).collect();
-        self.knocks = probe.knock(&missing);
+        self.knocks = probe.knock(&members);
         let absent = |index: usize| {
-            let knock = missing.iter().position(|other| *other == index).and_then(|at| self.knocks.get(at));
+            let knock = members.iter().position(|other| *other == index).and_then(|at| self.knocks.get(at));
             knock.is_some_and(|knock| *knock != Knock::Listening)
         };
-        self.absent_since.resize(row.words.len(), None);
+        self.absent_since.resize(self.ever_connected.len(), None);
         for (index, since) in self.absent_since.iter_mut().enumerate() {
             *since = if absent(index) { since.or(Some(now)) } else { None };
         }
@@ -281,6 +297,22 @@ impl Seen {
         self.silent_since.is_some_and(|since| now.saturating_sub(since) >= span)
     }
 
+    /// Members that went while the own daemon was silent, with what it said of them last. It may be silent for their sake.
+    fn gone(&self, now: Duration) -> Vec<(usize, String)> {
+        let gone = |since: &Option<Duration>| since.is_some_and(|since| now.saturating_sub(since) >= GONE);
+        let word = |index: usize| {
+            let row = self.last_row.as_ref()?;
+            let word = row.words.get(index)?;
+            Some((index, if row.is_connected(index) { "was CONNECTED".to_owned() } else { word.clone() }))
+        };
+        self.absent_since
+            .iter()
+            .enumerate()
+            .filter(|(_, since)| gone(since))
+            .filter_map(|(index, _)| word(index))
+            .collect()
+    }
+
     fn why(&self) -> Missing {
         if self.lost_since.is_some() {
             Missing::Left
@@ -294,7 +326,12 @@ impl Seen {
     fn verdict(self, probe: &mut impl Probe) -> Readiness {
         // One answer that did not come in time says nothing yet.
         if self.is_silent_for(probe.elapsed(), SILENCE) {
-            return Readiness::NotReady { last: self.last_fault.unwrap_or_default() };
+            let missing = self.gone(probe.elapsed());
+            return if missing.is_empty() {
+                Readiness::NotReady { last: self.last_fault.unwrap_or_default() }
+            } else {
+                Readiness::PeersMissing { missing, why: Missing::Absent }
+            };
         }
         let why = self.why();
         // Only when everybody but this tray itself is missing.

@@ -4,6 +4,7 @@
 mod ending;
 mod epilog;
 mod guest;
+mod orphan;
 mod prolog;
 
 use crate::config::{Owner, Settings};
@@ -20,11 +21,12 @@ use crate::roll_call::Partition;
 use crate::secure_fs::Dir;
 use crate::tray::{Tray, TrayError};
 use crate::verdict::Outcome;
-use crate::watch::Watcher;
+use crate::watch::{self, Lifeline, PrologEnd, Watcher};
 use fabric::names::{BlockName, JobId, NodeName};
 use fabric::nvml::NvmlError;
 use fabric::reading::TrayReading;
 use fabric::report::{Blame, Report};
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
@@ -151,6 +153,47 @@ pub fn run(hook: Hook, surroundings: &Surroundings) -> Outcome {
         }
     }
     outcome
+}
+
+/// Watches over a prolog and then over its daemon; `lifeline` is the end that the prolog does not have.
+///
+/// # Errors
+/// The lifeline, the tray's state or the daemon's process cannot be looked at.
+pub fn watch(paths: &Paths, job: JobId, prolog: Started, lifeline: impl Read) -> io::Result<()> {
+    watch::take_name();
+    match PrologEnd::wait(lifeline)? {
+        PrologEnd::Nothing => Ok(()),
+        PrologEnd::InService => {
+            let metrics = Settings::load(&paths.settings).unwrap_or_default().metrics.directory;
+            watch::over_daemon(paths, job, metrics.as_deref())
+        }
+        PrologEnd::Killed => {
+            let begin = Instant::now();
+            let (outcome, phases) = orphan::remove(paths, job, prolog);
+            if !matches!(outcome, Outcome::Nothing(_)) {
+                let summary = Summary { job: Some(job), phases, ..Summary::default() };
+                close("watch: the prolog was killed", &outcome, &summary, begin.elapsed());
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Has a watch begun over this prolog; without one it goes on.
+fn begin_watch(watcher: Option<&Watcher>, job: JobId, started: Started) -> Option<Lifeline> {
+    watcher?
+        .begin(job, started)
+        .inspect_err(|error| tracing::warn!(%job, %error, "nobody watches this run and its IMEX daemon"))
+        .ok()
+}
+
+/// Ends the watch over a prolog, which ends in order. The watch may be gone: its memory was needed, or an operator's `kill` took it.
+fn let_go(lifeline: Option<Lifeline>, job: JobId, in_service: bool) {
+    if let Some(lifeline) = lifeline
+        && let Err(error) = lifeline.let_go(in_service)
+    {
+        tracing::warn!(%job, %error, "nobody watches the IMEX daemon");
+    }
 }
 
 fn close(hook: &str, outcome: &Outcome, summary: &Summary, elapsed: Duration) {

@@ -1,4 +1,8 @@
-//! The watch over a job's daemon: a process of its own, begun by the prolog, that ends with the daemon.
+//! The watch: a process of its own, begun by a prolog before it touches the tray, that ends with the job's daemon.
+//!
+//! First it watches over the prolog, which holds the other end of its standard input, the [`Lifeline`]. A prolog says there how
+//! it has ended; one that was killed says nothing, and then what it had begun is removed, as no epilog may come: Slurm runs
+//! none when slurmd itself is ending (seen on Slurm 26.05.5). Then it watches over the daemon.
 //!
 //! A daemon that ends under a running job takes the job's shared memory with it, and nobody else would notice before
 //! the epilog. The watch writes down when that was, for [`crate::status`] and the epilog, and says it in the log at
@@ -9,17 +13,17 @@
 use crate::deadline::Deadline;
 use crate::metrics::{self, Event, MetricsError};
 use crate::paths::Paths;
-use crate::procfs::{Proc, Process};
+use crate::procfs::{Proc, Process, Started};
 use crate::record::{self, Record, State};
 use crate::secure_fs::{Dir, FsError};
 use crate::wait::is_readable;
 use fabric::names::JobId;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 /// Name of the process while it watches.
@@ -42,32 +46,82 @@ impl Watcher {
     /// This program again, whatever has become of its file meanwhile.
     #[must_use]
     pub fn own() -> Self {
-        Self { program: PathBuf::from("/proc/self/exe"), arguments: vec![OsString::from("watch-daemon")] }
+        Self { program: PathBuf::from("/proc/self/exe"), arguments: vec![OsString::from("watch")] }
     }
 
-    /// Begins a watch over the recorded daemon of `job`, apart from slurmd.
+    /// Begins a watch, apart from slurmd, over the run of `job`'s prolog that was started then.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn begin(&self, job: JobId) -> io::Result<()> {
+    pub fn begin(&self, job: JobId, started: Started) -> io::Result<Lifeline> {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).arg(job.to_string()).env_clear().current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(&self.arguments).arg(job.to_string()).arg(serde_json::to_string(&started)?);
+        command.env_clear().current_dir("/");
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         crate::sys::detach(&mut command);
         // It has all the time in the world, and its job is waiting to start.
         crate::sys::give_way(&mut command);
         // Nobody waits for it: it outlives this program.
-        command.spawn().map(drop)
+        let watch = command.spawn()?;
+        watch.stdin.map(Lifeline).ok_or_else(|| io::Error::other("no standard input"))
     }
 }
 
-/// Watches until the daemon has ended. Nothing to watch is no error: the job may be over.
+/// A prolog's end of the pipe on which its watch waits. No other program has it: it is closed by exec.
+#[derive(Debug)]
+pub struct Lifeline(ChildStdin);
+
+/// How a prolog has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrologEnd {
+    /// It was killed.
+    Killed,
+    /// In order, and its domain's daemon is in service.
+    InService,
+    /// In order; there is nothing to watch.
+    Nothing,
+}
+
+/// What a [`Lifeline`] says.
+const IN_SERVICE: u8 = b'w';
+const NOTHING: u8 = b'.';
+
+impl Lifeline {
+    /// The prolog ends in order.
+    ///
+    /// # Errors
+    /// There is no watch any more.
+    pub fn let_go(mut self, in_service: bool) -> io::Result<()> {
+        self.0.write_all(&[if in_service { IN_SERVICE } else { NOTHING }])
+    }
+}
+
+impl PrologEnd {
+    /// Waits for the end of a prolog, whose lifeline's other end is `input`.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn wait(mut input: impl Read) -> io::Result<Self> {
+        let mut said = Vec::new();
+        input.read_to_end(&mut said)?;
+        Ok(match said.first() {
+            Some(&IN_SERVICE) => Self::InService,
+            Some(_) => Self::Nothing,
+            None => Self::Killed,
+        })
+    }
+}
+
+/// Gives this process the name of a watch, for those who look at the list of processes.
+pub fn take_name() {
+    let _unnamed = nix::sys::prctl::set_name(NAME);
+}
+
+/// Watches until the daemon of a domain in service has ended. Nothing to watch is no error: the job may be over.
 ///
 /// # Errors
 /// The tray's state or the process cannot be looked at.
-pub fn watch(paths: &Paths, job: JobId, metrics_dir: Option<&Path>) -> io::Result<()> {
-    // Only for those who look at the list of processes.
-    let _unnamed = nix::sys::prctl::set_name(NAME);
+pub fn over_daemon(paths: &Paths, job: JobId, metrics_dir: Option<&Path>) -> io::Result<()> {
     let proc = Proc::new(&paths.proc_dir);
     let boot = proc.boot_id().map_err(io::Error::other)?;
     let state = Dir::open(&paths.run_dir).map_err(io::Error::other)?;
@@ -175,13 +229,20 @@ mod tests {
         /// Watches on one thread, while `then` happens on another, and gives what was noted.
         fn watch(&mut self, then: impl FnOnce(&mut Self)) -> Option<u64> {
             let (paths, job) = (self.paths.clone(), self.record.job);
-            let watching = std::thread::spawn(move || watch(&paths, job, None).unwrap());
+            let watching = std::thread::spawn(move || over_daemon(&paths, job, None).unwrap());
             then(self);
             drop(self.daemon.stdin.take());
             self.daemon.wait().unwrap();
             watching.join().unwrap();
             lost_at(&self.state, job).unwrap()
         }
+    }
+
+    #[test]
+    fn a_prolog_says_how_it_has_ended_or_was_killed() {
+        assert_eq!(PrologEnd::wait(&b"w"[..]).unwrap(), PrologEnd::InService);
+        assert_eq!(PrologEnd::wait(&b"."[..]).unwrap(), PrologEnd::Nothing);
+        assert_eq!(PrologEnd::wait(&b""[..]).unwrap(), PrologEnd::Killed);
     }
 
     #[test]
@@ -208,7 +269,7 @@ mod tests {
     fn nothing_to_watch_ends_the_watch_at_once() {
         let tray = Tray::new();
         let other = JobId::new(999).unwrap();
-        watch(&tray.paths, other, None).unwrap();
+        over_daemon(&tray.paths, other, None).unwrap();
         assert_eq!(lost_at(&tray.state, other).unwrap(), None);
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 ///
 /// `i` initialising, `x` the tool fails at `-q`, `v` READY but no view, `C` complete, `1`/`2` member 1/2 of three is
 /// missing though its daemon listens, `a` member 1 is missing and nothing listens there, `s` both others are missing and
-/// silent, `r` both are missing and refuse, `e` ended by Slurm, `d` daemon dead.
+/// silent, `r` both are missing and refuse, `g` the tool fails and member 1 is gone, `e` ended by Slurm, `d` daemon dead.
 struct Script {
     rounds: Vec<char>,
     at: usize,
@@ -45,7 +45,7 @@ impl Probe for Script {
     fn own_state(&mut self) -> Result<OwnState, CtlError> {
         match self.now() {
             'i' => Ok(OwnState::Other("INITIALIZING".to_owned())),
-            'x' => Err(fault()),
+            'x' | 'g' => Err(fault()),
             _ => Ok(OwnState::Ready),
         }
     }
@@ -61,9 +61,12 @@ impl Probe for Script {
         };
         Ok(OwnRow { words: (0..3).map(word).collect(), domain: "UP".to_owned() })
     }
+    fn own_index(&self) -> Option<usize> {
+        Some(0)
+    }
     fn knock(&mut self, members: &[usize]) -> Vec<Knock> {
         let answer = |index: &usize| match self.now() {
-            'a' if *index == 1 => Knock::Refused,
+            'a' | 'g' if *index == 1 => Knock::Refused,
             's' => Knock::Silent,
             'r' => Knock::Refused,
             _ => Knock::Listening,
@@ -165,6 +168,19 @@ fn an_own_daemon_that_answers_no_more_is_this_trays_fault_before_and_after_the_j
     assert_eq!(outcome("1xx1xxe"), Readiness::RunEnded);
     // A last answer that did not come does not make a missing member this tray's fault.
     assert_eq!(outcome("1111111111111111111x"), missing(1, Missing::Late));
+}
+
+#[test]
+fn an_own_daemon_that_is_silent_while_a_member_is_gone_is_not_blamed() {
+    let mut script = Script { rounds: "2g".chars().collect(), at: 0, pauses: 0, limit: 1000 };
+    let missing = vec![(1, "was CONNECTED".to_owned())];
+    assert_eq!(wait_ready(&mut script, PATIENCE), Readiness::PeersMissing { missing, why: Missing::Absent });
+    assert_eq!(script.pauses, 5);
+    // One that came back, and those who leave only because of this tray.
+    for rounds in ["2ggxxxxxx", "2xxxxg"] {
+        assert!(matches!(outcome(rounds), Readiness::NotReady { .. }), "{rounds}");
+    }
+    assert!(matches!(outcome("2xxxge"), Readiness::NotReady { .. }));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::ending::{self, Run};
 use super::prolog::{Place, Step, describe, outcome, settings_words};
-use super::{Ground, Phases};
+use super::{Ground, Phases, begin_watch, let_go};
 use crate::config::Settings;
 use crate::daemon::TrayOwner;
 use crate::lifecycle::{Begun, World};
@@ -61,10 +61,16 @@ pub(super) fn join(
         settings = settings_words(&tray.settings),
         "joining the standing domain"
     );
-    let result = rounds(&mut tray, &wanted)?;
-    phases.end_start(&result);
-    let fate = ending::fate(&mut tray, &run, &result, place.conf);
-    phases.end("end");
+    let lifeline = begin_watch(place.watcher, job, run.started);
+    let ended = rounds(&mut tray, &wanted).map(|result| {
+        phases.end_start(&result);
+        let fate = ending::fate(&mut tray, &run, &result, place.conf);
+        phases.end("end");
+        (result, fate)
+    });
+    // The standing domain is not this job's to watch.
+    let_go(lifeline, job, false);
+    let (result, fate) = ended?;
     let log = log_name(Kind::Standing, job);
     let outcome = outcome(result, place.paths, &program, &wanted.guest.members, &log, &proc);
     Ok(with_fate(outcome, fate.as_ref()))

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::ending::{self, Run};
-use super::{Ground, Phases, Summary, Surroundings, Times, budget, guest};
+use super::{Ground, Phases, Summary, Surroundings, Times, begin_watch, budget, guest, let_go};
 use crate::channel;
 use crate::config::{ChannelPolicy, Mode, Settings, SingleTray};
 use crate::deadline::{Deadline, Pauses};
@@ -372,14 +372,11 @@ fn bring_up(
         budget_ms = u64::try_from(place.times.forming.remaining().as_millis()).unwrap_or(u64::MAX),
         "beginning the domain"
     );
+    let lifeline = begin_watch(place.watcher, job, run.started);
     let result = give_way(&mut tray).and_then(|()| begin(&mut tray, record));
-    if let (Ok(Begun::Ready { .. }), Some(watcher)) = (&result, place.watcher)
-        && let Err(error) = watcher.begin(job)
-    {
-        tracing::warn!(%job, %error, "nobody watches the IMEX daemon");
-    }
     phases.end_start(&result);
     let fate = ending::fate(&mut tray, &run, &result, place.conf);
+    let_go(lifeline, job, matches!(result, Ok(Begun::Ready { .. })));
     phases.end("end");
     let outcome = outcome(result, place.paths, &program, &members, &log_name(Kind::Own, job), &proc);
     Ok(with_fate(outcome, fate.as_ref()))

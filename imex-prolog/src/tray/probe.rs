@@ -74,6 +74,10 @@ impl<O: DaemonOwner> Probe for TrayProbe<'_, O> {
         self.ctl.own_row(self.record.own_index, self.record.members.len(), self.call_deadline())
     }
 
+    fn own_index(&self) -> Option<usize> {
+        Some(self.record.own_index)
+    }
+
     fn knock(&mut self, members: &[usize]) -> Vec<Knock> {
         let port = self.tray.ports_of(self.record).server;
         let members = members.iter().filter_map(|index| self.record.members.get(*index));

@@ -109,6 +109,11 @@ impl<O: DaemonOwner> Probe for GuestProbe<'_, O> {
         Ok(OwnRow { words, ..row })
     }
 
+    fn own_index(&self) -> Option<usize> {
+        let own = self.inner.own_index();
+        self.positions.iter().position(|position| Some(*position) == own)
+    }
+
     fn knock(&mut self, members: &[usize]) -> Vec<Knock> {
         let positions: Vec<usize> =
             members.iter().filter_map(|index| self.positions.get(*index).copied()).collect();

@@ -13,7 +13,7 @@ pub(crate) type Case = fn() -> Result<()>;
 
 /// All cases; without root they are listed as ignored.
 pub(crate) fn all(is_root: bool) -> Vec<Trial> {
-    let cases: [(&str, Case); 19] = [
+    let cases: [(&str, Case); 21] = [
         ("a_job_on_one_tray_gets_its_domain_and_loses_it", one_tray),
         ("a_second_prolog_keeps_the_domain_and_a_second_epilog_finds_nothing", twice),
         ("a_daemon_that_refuses_to_start_is_this_trays_fault", refused),
@@ -22,6 +22,8 @@ pub(crate) fn all(is_root: bool) -> Vec<Trial> {
         ("a_daemon_that_ignores_sigterm_is_killed_by_the_epilog", ignores_sigterm),
         ("an_epilog_ends_the_wait_of_an_orphaned_prolog", epilog_wins),
         ("a_prolog_killed_at_any_time_leaves_nothing_after_the_epilog", killed),
+        ("a_prolog_killed_while_no_epilog_comes_leaves_nothing", killed_alone),
+        ("a_second_prolog_that_is_killed_leaves_the_running_job_alone", killed_twice),
         ("two_trays_form_one_domain", pair),
         ("a_tray_that_fails_drains_itself_and_not_its_peer", failing_peer),
         ("members_give_up_soon_after_one_of_them_has_left", leaving_peer),
@@ -128,6 +130,40 @@ fn killed() -> Result<()> {
     }
     ensure!(reached[1] > 0, "no prolog was killed in time: {reached:?}");
     Ok(())
+}
+
+/// As slurmd does when it is ended itself.
+fn killed_alone() -> Result<()> {
+    let site = Site::alone("[deadlines]\nready_seconds = 60\n")?;
+    site.simulate(r#"{"fault":{"kind":"hang"}}"#)?;
+    let mut prolog = site.start("prolog", 1)?;
+    wait_for("the daemon", || Ok(!site.daemons(1)?.is_empty()))?;
+    prolog.kill()?;
+    Ran::of(prolog)?;
+    wait_for("the watch removes what is left", || Ok(site.ensure_clean(1).is_ok()))?;
+    let log = std::fs::read_to_string(site.paths.log_dir.join("imex.log"))?;
+    let told = "watch: the prolog was killed: the domain was still forming; the daemon has ended in order";
+    ensure!(log.contains(told), "{log}");
+    // The next job finds an empty tray.
+    site.simulate("{}")?;
+    site.hook("prolog", 2)?.expect(0, "all 1 members connected")?;
+    site.hook("epilog", 2)?.expect(0, "outcome=\"removed\"")
+}
+
+fn killed_twice() -> Result<()> {
+    let site = Site::alone(QUICK)?;
+    site.hook("prolog", 1)?.expect(0, "all 1 members connected")?;
+    let before = site.daemons(1)?;
+    // It waits for the lock of the tray, or has ended, when it is killed.
+    for _ in 0..3 {
+        let mut again = site.start("prolog", 1)?;
+        again.kill()?;
+        Ran::of(again)?;
+    }
+    site.hook("prolog", 1)?.expect(0, "the domain was complete already")?;
+    ensure!(site.channel().is_some() && site.daemons(1)? == before);
+    site.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
+    site.ensure_clean(1)
 }
 
 fn pair() -> Result<()> {

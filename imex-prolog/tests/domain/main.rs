@@ -18,10 +18,10 @@ fn main() -> ExitCode {
     {
         return site::run_hook(hook, root.as_ref(), node, job);
     }
-    if let [flag, root, job] = arguments.as_slice()
+    if let [flag, root, job, prolog] = arguments.as_slice()
         && flag == site::WATCH_FLAG
     {
-        return site::run_watch(root.as_ref(), job);
+        return site::run_watch(root.as_ref(), job, prolog);
     }
     let arguments = libtest_mimic::Arguments::from_args();
     let is_root = nix::unistd::geteuid().is_root();

@@ -8,8 +8,8 @@ use imex_prolog::job::Environment;
 use imex_prolog::paths::Paths;
 use imex_prolog::procfs::Proc;
 use imex_prolog::resolve::system_lookup;
-use imex_prolog::run::{Hook, Surroundings, run};
-use imex_prolog::watch::{Watcher, watch};
+use imex_prolog::run::{Hook, Surroundings, run, watch};
+use imex_prolog::watch::Watcher;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -105,12 +105,12 @@ pub(crate) fn run_hook(hook: &str, root: &Path, node: &str, job: &str) -> ExitCo
     ExitCode::from(run(hook, &surroundings).exit_code())
 }
 
-/// The body of a process that watches a daemon.
-pub(crate) fn run_watch(root: &Path, job: &str) -> ExitCode {
+/// The body of a process that watches over a run.
+pub(crate) fn run_watch(root: &Path, job: &str, prolog: &str) -> ExitCode {
     let paths = Paths::below(root);
     imex_prolog::log::init(&paths, "imex-test");
-    let watched = job.parse().map(|job| watch(&paths, job, None));
-    if matches!(watched, Ok(Ok(()))) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let (Ok(job), Ok(prolog)) = (job.parse(), serde_json::from_str(prolog)) else { return ExitCode::FAILURE };
+    if watch(&paths, job, prolog, std::io::stdin()).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Where the simulated programs are; built on demand, since they belong to another package.
