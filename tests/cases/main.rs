@@ -28,6 +28,7 @@ mod requests;
 mod restarts;
 mod slurm_systemd;
 mod soak;
+mod submit_help;
 mod tiers;
 mod topology;
 mod watch_systemd;
@@ -47,6 +48,7 @@ const CASES: &[&[Case]] = &[
     placement::CASES,
     meaning::CASES,
     policy::CASES,
+    submit_help::CASES,
     beside::CASES,
     drained::CASES,
     power::CASES,

@@ -99,6 +99,10 @@ pub(super) const PACKAGES: &[Package] = &[
             text(From::Artifact("topology_block.so"), "/usr/lib/slurm-nvlink/topology_block.so"),
             program("slurm-nvlink-confirm", "/usr/sbin/slurm-nvlink-confirm"),
             text(From::Page("slurm-nvlink-confirm.8.gz"), "/usr/share/man/man8/slurm-nvlink-confirm.8.gz"),
+            text(
+                From::File("examples/cli_filter.lua"),
+                "/usr/share/doc/slurm-nvlink-plugin/examples/cli_filter.lua",
+            ),
             text(From::Licence, "/usr/share/doc/slurm-nvlink-plugin/copyright"),
         ],
         after_install: "slurm-nvlink-confirm || echo 'slurm-nvlink-plugin: this build of Slurm could not be confirmed; \
