@@ -63,6 +63,8 @@ pub enum OwnState {
 /// The own row of the connection matrix (`-N -j`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnRow {
+    /// State of the own daemon, where the view has it; it can be absent while `-q` has an answer.
+    pub own: Option<OwnState>,
     /// For each member in nodes-file order: the tool's word for the connection to it.
     pub words: Vec<String>,
     /// The tool's word for the whole domain, for messages only.
@@ -105,6 +107,13 @@ const STATES: [&str; 8] = [
     "UNAVAILABLE",
 ];
 
+fn state_of(word: &str) -> Option<OwnState> {
+    match word {
+        "READY" => Some(OwnState::Ready),
+        _ => STATES.contains(&word).then(|| OwnState::Other(word.to_owned())),
+    }
+}
+
 impl Ctl {
     /// State of the own daemon.
     ///
@@ -112,11 +121,10 @@ impl Ctl {
     /// [`CtlError`] when there is no clear answer.
     pub fn own_state(&self, deadline: Deadline) -> Result<OwnState, CtlError> {
         let answer = self.call("-q", &["-q"], deadline)?;
-        let word = answer.text.trim();
-        match word {
-            "READY" if answer.success => Ok(OwnState::Ready),
-            _ if word != "READY" && STATES.contains(&word) => Ok(OwnState::Other(word.to_owned())),
-            _ => Err(self.refused(&answer, "-q")),
+        match state_of(answer.text.trim()) {
+            Some(OwnState::Ready) if !answer.success => Err(self.refused(&answer, "-q")),
+            Some(state) => Ok(state),
+            None => Err(self.refused(&answer, "-q")),
         }
     }
 
@@ -149,17 +157,21 @@ impl Ctl {
     }
 }
 
-/// The own row: `nodes[own].connections[i].status` for each member, found by index and never by address.
+/// The own row: `nodes[own].connections[i].status` for each member, found by index and never by address. Of the nodes' states only
+/// the own one is first-hand, and UNAVAILABLE is what the tool fills in where it has none.
 fn parse_row(text: &str, own: usize, count: usize) -> Option<OwnRow> {
     let view: Value = serde_json::from_str(text).ok()?;
     let nodes = view.get("nodes")?.as_object()?;
-    let connections = nodes.get(&own.to_string())?.get("connections")?.as_object()?;
+    let node = nodes.get(&own.to_string())?;
+    let connections = node.get("connections")?.as_object()?;
     let word = |index: usize| {
         let status = connections.get(&index.to_string()).and_then(|entry| entry.get("status"));
         status.and_then(Value::as_str).unwrap_or("missing").to_owned()
     };
     let domain = view.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned();
-    Some(OwnRow { words: (0..count).map(word).collect(), domain })
+    let own =
+        node.get("status").and_then(Value::as_str).filter(|word| *word != "UNAVAILABLE").and_then(state_of);
+    Some(OwnRow { own, words: (0..count).map(word).collect(), domain })
 }
 
 /// The beginning of foreign text in one line without control characters.

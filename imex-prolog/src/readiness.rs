@@ -13,8 +13,8 @@ use crate::network::Knock;
 use fabric::names::BlockName;
 use std::time::Duration;
 
-/// First pause between two looks.
-pub const PAUSE_FIRST: Duration = Duration::from_millis(20);
+/// First pause between two looks, where nothing else tells when to look.
+pub const PAUSE_FIRST: Duration = Duration::from_millis(60);
 /// Longest pause between two looks; also the longest time until an ending mark is seen, beside the calls themselves.
 pub const PAUSE_LONGEST: Duration = Duration::from_millis(500);
 
@@ -34,7 +34,7 @@ pub trait Probe {
     fn elapsed(&self) -> Duration;
     /// Time that is left.
     fn remaining(&self) -> Duration;
-    /// Pauses; each time a little longer.
+    /// Pauses, each time a little longer, or until something has changed.
     fn pause(&mut self);
     /// Whether Slurm is ending this run of the job.
     fn has_ended(&mut self) -> bool;
@@ -211,7 +211,12 @@ struct Seen {
 
 impl Seen {
     fn look(&mut self, probe: &mut impl Probe) -> Option<Readiness> {
-        let answer = probe.own_state();
+        // The view costs the tool one call and nearly always has the own state as well.
+        let view = probe.own_row();
+        let answer = match &view {
+            Ok(OwnRow { own: Some(state), .. }) => Ok(state.clone()),
+            _ => probe.own_state(),
+        };
         match &answer {
             Ok(_) => (self.answered_at, self.silent_since) = (Some(probe.elapsed()), None),
             Err(_) => self.silent_since = self.silent_since.or(self.answered_at),
@@ -235,7 +240,7 @@ impl Seen {
                 return None;
             }
         }
-        match probe.own_row() {
+        match view {
             Ok(row) if row.missing().is_empty() && !row.words.is_empty() => {
                 return Some(Readiness::Ready { after: probe.elapsed(), domain: row.domain });
             }

@@ -25,7 +25,12 @@ fn state(body: &str) -> Result<OwnState, String> {
 fn the_own_row_counts_and_not_the_peers_report() {
     let row = parse_row(TWO, 0, 2).unwrap();
     assert_eq!((row.missing(), row.domain.as_str()), (vec![], "DEGRADED"));
-    assert_eq!(parse_row(TWO, 1, 2).unwrap().missing().len(), 2);
+    assert_eq!(row.own, Some(OwnState::Ready));
+    let filled_in = parse_row(TWO, 1, 2).unwrap();
+    assert_eq!((filled_in.missing().len(), filled_in.own), (2, None));
+    let starting = parse_row(&TWO.replace("READY", "INIT_GPU"), 0, 2).unwrap();
+    assert_eq!(starting.own, Some(OwnState::Other("INIT_GPU".to_owned())));
+    assert_eq!(parse_row(&TWO.replace("READY", "ready"), 0, 2).unwrap().own, None);
 }
 
 #[test]

@@ -2,7 +2,7 @@ use super::*;
 
 /// A script of one character a round: what daemon and tool show. The last one repeats.
 ///
-/// `i` initialising, `x` the tool fails at `-q`, `v` READY but no view, `C` complete, `1`/`2` member 1/2 of three is
+/// `i` initialising, `x` the tool fails, `q` complete, and only `-q` says READY, `v` READY but no view, `C` complete, `1`/`2` member 1/2 of three is
 /// missing though its daemon listens, `a` member 1 is missing and nothing listens there, `s` both others are missing and
 /// silent, `r` both are missing and refuse, `g` the tool fails and member 1 is gone, `e` ended by Slurm, `d` daemon dead.
 struct Script {
@@ -44,22 +44,26 @@ impl Probe for Script {
     }
     fn own_state(&mut self) -> Result<OwnState, CtlError> {
         match self.now() {
-            'i' => Ok(OwnState::Other("INITIALIZING".to_owned())),
             'x' | 'g' => Err(fault()),
             _ => Ok(OwnState::Ready),
         }
     }
     fn own_row(&mut self) -> Result<OwnRow, CtlError> {
         let now = self.now();
-        if now == 'v' {
+        if matches!(now, 'v' | 'x' | 'g') {
             return Err(fault());
         }
+        let own = match now {
+            'i' => Some(OwnState::Other("INITIALIZING".to_owned())),
+            'q' => None,
+            _ => Some(OwnState::Ready),
+        };
         let word = |index: usize| match if now == 'a' { Some(1) } else { now.to_digit(10) } {
             Some(missing) if missing as usize == index => "NEVER_CONNECTED".to_owned(),
             None if matches!(now, 's' | 'r') && index > 0 => "NEVER_CONNECTED".to_owned(),
             _ => "CONNECTED".to_owned(),
         };
-        Ok(OwnRow { words: (0..3).map(word).collect(), domain: "UP".to_owned() })
+        Ok(OwnRow { own, words: (0..3).map(word).collect(), domain: "UP".to_owned() })
     }
     fn own_index(&self) -> Option<usize> {
         Some(0)
@@ -89,7 +93,10 @@ fn missing(index: usize, why: Missing) -> Readiness {
 
 #[test]
 fn ready_when_the_own_row_is_complete() {
-    assert_eq!(outcome("xii1C"), Readiness::Ready { after: Duration::from_secs(4), domain: "UP".to_owned() });
+    for rounds in ["xii1C", "xii1q"] {
+        let ready = Readiness::Ready { after: Duration::from_secs(4), domain: "UP".to_owned() };
+        assert_eq!(outcome(rounds), ready);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The readiness wait's view of the real tray.
 #![forbid(unsafe_code)]
 
-use super::Tray;
+use super::{Tray, log_name};
 use crate::ctl::{Ctl, CtlError, OwnRow, OwnState};
 use crate::daemon::DaemonOwner;
 use crate::deadline::{Deadline, Pauses};
@@ -9,11 +9,21 @@ use crate::lifecycle::World;
 use crate::network::{self, Knock};
 use crate::readiness::{PAUSE_FIRST, PAUSE_LONGEST, Probe};
 use crate::record::Record;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Longest wait for an answer to one knock at a peer's port; inside a rack an answer takes less than a millisecond.
 const KNOCK: Duration = Duration::from_millis(200);
+
+/// A daemon that has written nothing into its log for so long, after it had, has done for now what it has to do: it writes a
+/// line for each connection that comes or goes.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// Distance between two looks at the length of the log; one costs a microsecond, a question to the control tool milliseconds
+/// here and on each peer.
+const GLANCE: Duration = Duration::from_millis(8);
 
 /// Asks the daemon's process, the control tool and the ending mark.
 pub(super) struct TrayProbe<'a, O> {
@@ -23,11 +33,15 @@ pub(super) struct TrayProbe<'a, O> {
     call: Duration,
     begin: Instant,
     pauses: Pauses,
+    log: PathBuf,
+    /// How long the log was when the tool was asked last.
+    length: Option<u64>,
 }
 
 impl<'a, O: DaemonOwner> TrayProbe<'a, O> {
     /// `call` bounds each call of the control tool.
     pub(super) fn new(tray: &'a mut Tray<O>, record: &'a Record, ctl: Ctl, call: Duration) -> Self {
+        let log = tray.paths.log_dir.join(log_name(record.kind, record.job));
         Self {
             tray,
             record,
@@ -35,7 +49,14 @@ impl<'a, O: DaemonOwner> TrayProbe<'a, O> {
             call,
             begin: Instant::now(),
             pauses: Pauses::new(PAUSE_FIRST, PAUSE_LONGEST),
+            log,
+            length: None,
         }
+    }
+
+    /// `None` where there is no log.
+    fn log_length(&self) -> Option<u64> {
+        fs::metadata(&self.log).ok().map(|data| data.len())
     }
 
     fn call_deadline(&self) -> Deadline {
@@ -53,7 +74,17 @@ impl<O: DaemonOwner> Probe for TrayProbe<'_, O> {
     }
 
     fn pause(&mut self) {
-        self.pauses.pause(self.tray.forming);
+        let end = self.tray.forming.within(self.pauses.next_length());
+        let (mut length, mut since) = (self.log_length(), Instant::now());
+        let mut glances = Pauses::new(GLANCE, GLANCE);
+        while !end.has_passed() && (length == self.length || since.elapsed() < QUIET) {
+            glances.pause(end);
+            let now = self.log_length();
+            if now != length {
+                (length, since) = (now, Instant::now());
+            }
+        }
+        self.length = length;
     }
 
     fn has_ended(&mut self) -> bool {
