@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! Sets of nodes as words of 64 bits, lowest first: the form in which Slurm keeps them.
 
+use std::iter;
 use std::ops::Range;
 
 const WORD_BITS: usize = u64::BITS as usize;
@@ -22,14 +23,16 @@ pub(crate) fn is_subset(inner: &[u64], outer: &[u64]) -> bool {
 
 /// The nodes of both, in ascending order.
 pub(crate) fn common<'a>(a: &'a [u64], b: &'a [u64]) -> impl Iterator<Item = usize> + 'a {
-    a.iter().zip(b).enumerate().flat_map(|(index, (a, b))| {
-        let mut word = a & b;
-        std::iter::from_fn(move || {
-            (word != 0).then(|| {
-                let bit = word.trailing_zeros() as usize;
-                word &= word - 1;
-                index * WORD_BITS + bit
-            })
+    a.iter().zip(b).enumerate().flat_map(|(index, (a, b))| ones_of(a & b, index * WORD_BITS))
+}
+
+/// The bits of one word, of which the lowest is `first`.
+fn ones_of(mut word: u64, first: usize) -> impl Iterator<Item = usize> {
+    iter::from_fn(move || {
+        (word != 0).then(|| {
+            let bit = word.trailing_zeros() as usize;
+            word &= word - 1;
+            first + bit
         })
     })
 }
@@ -71,6 +74,13 @@ impl Neighbours {
     pub(crate) fn common<'a>(&'a self, nodes: &'a [u64]) -> impl Iterator<Item = usize> + 'a {
         let first = self.first * WORD_BITS;
         common(&self.words, self.part_of(nodes)).map(move |node| first + node)
+    }
+
+    /// Those of the set that are not among the given nodes, in ascending order.
+    pub(crate) fn others<'a>(&'a self, nodes: &'a [u64]) -> impl Iterator<Item = usize> + 'a {
+        let given = self.part_of(nodes).iter().chain(iter::repeat(&0));
+        let words = self.words.iter().zip(given).zip((self.first * WORD_BITS..).step_by(WORD_BITS));
+        words.flat_map(|((word, given), first)| ones_of(word & !given, first))
     }
 
     /// The nodes in ascending order.
@@ -163,6 +173,10 @@ mod tests {
             prop_assert_eq!(kept.count() as usize, a.len());
             prop_assert_eq!(kept.overlap(&wb), overlap(&wa, &wb));
             prop_assert_eq!(kept.common(&wb).collect::<Vec<_>>(), common(&wa, &wb).collect::<Vec<_>>());
+            for given in [&wb[..], &wb[..1], &[]] {
+                let others = a.iter().copied().filter(|&node| !contains(given, node));
+                prop_assert_eq!(kept.others(given).collect::<Vec<_>>(), others.collect::<Vec<_>>());
+            }
             prop_assert_eq!(kept.contains(node), a.contains(&node));
             let mut changed = a.clone();
             if present { changed.insert(node); } else { changed.remove(&node); }

@@ -35,6 +35,11 @@ impl Block {
         self.nodes.common(nodes)
     }
 
+    /// The nodes that are not among the given ones, in order.
+    pub(crate) fn others<'a>(&'a self, nodes: &'a [u64]) -> impl Iterator<Item = usize> + 'a {
+        self.nodes.others(nodes)
+    }
+
     /// The nodes in order.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = usize> + '_ {
         self.nodes.iter()

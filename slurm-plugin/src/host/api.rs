@@ -1,7 +1,8 @@
 //! The table of Slurm's functions and data that the plugin uses.
 //!
 //! Names are those that `libslurmfull.so` exports in every release from 25.05 on; signatures from Slurm 26.05.3
-//! (`src/common/{bitstring,hostlist,list,log,node_conf,xmalloc,xstring}.h`).
+//! (`src/common/{bitstring,hostlist,list,log,node_conf,xmalloc,xstring}.h`). What is slurmctld's alone is there in slurmctld
+//! only (`src/slurmctld/slurmctld.h`, the same in these releases).
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fmt;
@@ -35,20 +36,17 @@ fn address_of(name: &'static CStr) -> Result<*mut c_void, MissingSymbol> {
     if address.is_null() { Err(MissingSymbol(name)) } else { Ok(address) }
 }
 
-/// As [`address_of`], for a name that only slurmctld has.
-pub(super) fn address_in_slurmctld(name: &'static CStr) -> Option<*mut c_void> {
-    address_of(name).ok()
-}
-
 macro_rules! api {
     (
         functions { $( $field:ident = $name:literal : fn($($arg:ty),* $(, @$dots:tt)?) $(-> $ret:ty)? ; )* }
         data { $( $data:ident = $data_name:literal : $data_type:ty ; )* }
+        data of slurmctld { $( $theirs:ident = $theirs_name:literal : $theirs_type:ty ; )* }
     ) => {
         /// Slurm's functions and data, by address.
         pub(crate) struct Api {
             $( pub(crate) $field: unsafe extern "C" fn($($arg),* $(, $dots)?) $(-> $ret)?, )*
             $( pub(crate) $data: *mut $data_type, )*
+            $( pub(crate) $theirs: Option<*mut $theirs_type>, )*
         }
 
         impl Api {
@@ -64,6 +62,7 @@ macro_rules! api {
                         >($field)
                     }, )*
                     $( $data: $data.cast(), )*
+                    $( $theirs: address_of($theirs_name).ok().map(|place| place.cast()), )*
                 })
             }
         }
@@ -99,6 +98,10 @@ api! {
         node_record_table = c"node_record_table_ptr": *mut *mut node_record_t;
         node_record_count = c"node_record_count": c_int;
         slurm_conf = c"slurm_conf": c_void;
+    }
+    data of slurmctld {
+        avail_node_bitmap = c"avail_node_bitmap": *const bitstr_t;
+        idle_node_bitmap = c"idle_node_bitmap": *const bitstr_t;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use super::api::{address_in_slurmctld, api};
+use super::api::{self, api};
 use super::bitmap;
 use super::record::{Record, Records};
 use crate::abi::layout::NodeLayout;
@@ -26,11 +26,22 @@ pub(crate) fn count() -> usize {
 
 /// The nodes that run nothing now, as words of a node bitmap, for the length of one entry point; None outside slurmctld.
 pub(crate) fn idle<'a>() -> Option<&'a [u64]> {
-    let place = address_in_slurmctld(c"idle_node_bitmap")?.cast::<*const bitstr_t>();
+    words_of(api::get()?.idle_node_bitmap?)
+}
+
+/// Nodes that are neither drained nor down, failing or silent, as words of a node bitmap, for the length of one entry point;
+/// None outside slurmctld. Not all such nodes: while it looks for a job's nodes slurmctld leaves some out, and it leaves
+/// out those that are being powered down (26.05.3 `src/slurmctld/{node_mgr,node_scheduler,job_scheduler}.c`).
+pub(crate) fn available<'a>() -> Option<&'a [u64]> {
+    words_of(api::get()?.avail_node_bitmap?)
+}
+
+/// The words of a bitmap of slurmctld's.
+fn words_of<'a>(place: *mut *const bitstr_t) -> Option<&'a [u64]> {
     // SAFETY: slurmctld's own variable of this type; it holds its node lock while it calls the plugin.
-    let idle = unsafe { place.read() };
+    let bitmap = unsafe { place.read() };
     // SAFETY: NULL, or a live bitmap that nobody changes while the lock is held.
-    unsafe { bitmap::words(idle) }
+    unsafe { bitmap::words(bitmap) }
 }
 
 /// The node table for the length of one entry point.
@@ -61,22 +72,25 @@ impl NodeTable<'_> {
         Some(Self { records: table, layout })
     }
 
-    /// The lowest scheduling weight of the nodes, and how many of them have it; `u64::MAX` and 0 when there are none.
+    /// Fills in the scheduling weights of nodes, `u64::MAX` for an empty place, as far as there is room.
     ///
-    /// A large cluster has this read for thousands of nodes in a call, so it touches nothing else of their records, and does
-    /// so little between two of them that many of these reads are in flight at once.
-    pub(crate) fn lightest(&self, nodes: impl Iterator<Item = usize>) -> (u64, u32) {
-        nodes.fold((u64::MAX, 0), |(lightest, count), index| match self.records.get(index) {
-            Some(record) if !record.is_null() => {
-                let place = record.cast::<u8>().wrapping_add(self.layout.sched_weight).cast::<u64>();
-                // SAFETY: the table holds live node records, proven when it was first taken, and the layout's extent
-                // covers this member.
-                let weight = unsafe { place.read_unaligned() };
-                let before = if weight < lightest { 0 } else { count };
-                (lightest.min(weight), before + u32::from(weight <= lightest))
-            }
-            _ => (lightest, count),
-        })
+    /// A large cluster has this read for thousands of nodes in a call, and each read waits for memory. So it touches nothing
+    /// else of their records, and does so little between two of them that many are in flight at once.
+    pub(crate) fn weights(&self, nodes: impl Iterator<Item = usize>, weights: &mut [u64]) {
+        let mut filled = 0;
+        nodes.for_each(|index| {
+            let Some(weight) = weights.get_mut(filled) else { return };
+            filled += 1;
+            *weight = match self.records.get(index) {
+                Some(record) if !record.is_null() => {
+                    let place = record.cast::<u8>().wrapping_add(self.layout.sched_weight).cast::<u64>();
+                    // SAFETY: the table holds live node records, proven when it was first taken, and the layout's extent
+                    // covers this member.
+                    unsafe { place.read_unaligned() }
+                }
+                _ => u64::MAX,
+            };
+        });
     }
 
     /// The node at `index`; None for an empty place or a record that does not look like one.

@@ -38,18 +38,38 @@ impl Failed {
 
     /// Whether nodes failed which have as much as any of these that the job may get, or more.
     pub(super) fn has_richer(&self, eval: &Eval<'_>, nodes: &[usize]) -> bool {
-        !self.richest.is_empty() && {
+        if self.richest.is_empty() {
+            return false;
+        }
+        let most = eval.most() as usize;
+        let count = nodes.len().min(most);
+        let best = nodes.iter().map(|&node| riches_of(eval, node)).fold((0, 0), best_of_both);
+        // Nodes are alike most often: then the best that any of them has decides, without putting them in order.
+        self.richest.iter().any(|failed| is_richer_than(failed, best, count)) || {
             let riches = riches(eval, nodes);
-            self.richest.iter().any(|failed| is_richer(failed, &riches, eval.most() as usize))
+            self.richest.iter().any(|failed| is_richer(failed, &riches, most))
         }
     }
 }
 
+fn riches_of(eval: &Eval<'_>, node: usize) -> Riches {
+    (eval.gpus(node), eval.cpus(node))
+}
+
 /// The richest first.
 fn riches(eval: &Eval<'_>, nodes: &[usize]) -> Vec<Riches> {
-    let mut riches: Vec<Riches> = nodes.iter().map(|&node| (eval.gpus(node), eval.cpus(node))).collect();
+    let mut riches: Vec<Riches> = nodes.iter().map(|&node| riches_of(eval, node)).collect();
     riches.sort_unstable_by(|a, b| b.cmp(a));
     riches
+}
+
+fn best_of_both(a: Riches, b: Riches) -> Riches {
+    (a.0.max(b.0), a.1.max(b.1))
+}
+
+/// Whether `nodes` are at least so many of which each has no less than `best`.
+fn is_richer_than(nodes: &[Riches], best: Riches, count: usize) -> bool {
+    nodes.len() >= count && nodes[..count].iter().all(|&node| node.0 >= best.0 && node.1 >= best.1)
 }
 
 /// Whether each choice of up to `most` of the others can be matched, node by node, with `nodes` that have no less.
@@ -80,6 +100,12 @@ mod tests {
         ] {
             assert!(!is_richer(&failed, other, 3), "{other:?}");
         }
+        for others in [&[(2, 64), (1, 3)][..], &[(4, 64), (4, 64)], &[(4, 65)], &[(2, 8); 4]] {
+            let best = others.iter().copied().fold((0, 0), best_of_both);
+            assert!(!is_richer_than(&failed, best, others.len().min(3)) || is_richer(&failed, others, 3));
+        }
+        assert!(is_richer_than(&failed, (2, 64), 3) && is_richer_than(&failed, (4, 64), 2));
+        assert!(!is_richer_than(&failed, (3, 1), 3) && !is_richer_than(&failed, (1, 1), 4));
         assert!(!is_richer(&failed[..2], &failed, 3), "one node more");
         assert!(is_richer(&failed[..2], &failed, 2), "one node more than the job may have");
     }

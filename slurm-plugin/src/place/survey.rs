@@ -57,23 +57,27 @@ impl Survey<'_> {
         let least = request.segment.map_or(if spans { 1 } else { request.trays }, NonZeroU32::get);
         let idle = self.idle();
         let mut whole_trays = 0;
+        let free: Vec<u32> = self.model.blocks.iter().map(|block| block.overlap(self.usable)).collect();
+        // Partitions are put in order by their weights, those that can be of use.
+        let of_use = |free: u32| free >= least;
+        let weights = self.weights(self.model.blocks.iter().zip(&free).filter(|(_, free)| of_use(**free)));
+        let mut weights = weights.as_slice();
 
-        let partition = |block: &Block| {
-            let usable = self.usable;
-            let free = block.overlap(usable);
+        let partition = |(block, &free): (&Block, &u32)| {
             // Whole partitions of the largest size: fewer cannot hold the job, so the others do not matter.
             let decided = spans && !levels && whole_trays >= request.trays;
             let healthy = match health {
                 Health::AsNeeded if decided => free,
                 Health::Assumed => block.trays(),
-                Health::AsNeeded | Health::Read => self.healthy(block),
+                Health::AsNeeded | Health::Read => block.trays() - self.ill(block, &[]),
             };
             if healthy == largest {
                 whole_trays += healthy;
             }
-            // Partitions are put in order by it, those that can be of use.
-            let (weight, light) =
-                if free >= least { self.nodes.lightest(block.common(usable)) } else { (u64::MAX, 0) };
+            let read = if of_use(free) { free as usize } else { 0 };
+            let (its_own, others) = weights.split_at(read);
+            weights = others;
+            let (weight, light) = lightest(its_own);
             Partition {
                 trays: block.trays(),
                 healthy,
@@ -84,7 +88,20 @@ impl Survey<'_> {
                 light,
             }
         };
-        self.model.blocks.iter().map(partition).collect()
+        self.model.blocks.iter().zip(&free).map(partition).collect()
+    }
+
+    /// The weights of the usable nodes of these partitions.
+    fn weights<'b>(&self, partitions: impl Iterator<Item = (&'b Block, &'b u32)> + Clone) -> Vec<u64> {
+        let count: u32 = partitions.clone().map(|(_, free)| free).sum();
+        let mut weights = vec![0; count as usize];
+        let mut rest = weights.as_mut_slice();
+        for (block, &free) in partitions {
+            let (its_own, others) = rest.split_at_mut(free as usize);
+            self.nodes.weights(block.common(self.usable), its_own);
+            rest = others;
+        }
+        weights
     }
 
     /// Finds out how many trays of a partition are healthy. Usable ones are, so only the others are looked at.
@@ -92,9 +109,14 @@ impl Survey<'_> {
         if partition.free == partition.trays {
             return;
         }
-        let unusable = self.model.blocks[position].nodes().filter(|&node| !bits::contains(self.usable, node));
-        let ill = unusable.filter(|&node| self.nodes.get(node).is_some_and(|node| !node.is_healthy()));
-        partition.healthy = partition.trays - u32::try_from(ill.count()).unwrap_or(0).min(partition.trays);
+        partition.healthy = partition.trays - self.ill(&self.model.blocks[position], self.usable);
+    }
+
+    /// How many trays of a partition are drained or down, beside those that are known to be healthy.
+    fn ill(&self, block: &Block, healthy: &[u64]) -> u32 {
+        let unclear = block.others(node::available().unwrap_or(&[])).filter(|&n| !bits::contains(healthy, n));
+        let ill = unclear.filter(|&node| !self.nodes.get(node).is_some_and(|node| node.is_healthy()));
+        ill.fold(0, |ill, _| ill + 1)
     }
 
     /// The usable nodes on which nothing runs; None when that is all of them.
@@ -105,11 +127,6 @@ impl Survey<'_> {
 
     fn weight(&self, node: usize) -> u64 {
         self.nodes.get(node).map_or(u64::MAX, |node| node.weight())
-    }
-
-    fn healthy(&self, block: &Block) -> u32 {
-        let healthy = block.nodes().filter(|&n| self.nodes.get(n).is_some_and(|node| node.is_healthy()));
-        u32::try_from(healthy.count()).unwrap_or(u32::MAX)
     }
 
     fn free(&self, partition: usize) -> impl Iterator<Item = usize> + '_ {
@@ -201,4 +218,15 @@ impl Survey<'_> {
         nodes.extend(segments.iter().flat_map(|(_, nodes)| nodes));
         segments.iter().map(|(cpus, _)| cpus).sum()
     }
+}
+
+/// The lowest of these weights, and how many nodes have it; `u64::MAX` and 0 when there are none.
+fn lightest(weights: &[u64]) -> (u64, u32) {
+    let first = weights.first().copied().unwrap_or(u64::MAX);
+    // Most often they are all the same, which takes less to find out.
+    if weights.iter().fold(0, |different, weight| different | weight ^ first) == 0 {
+        return (first, u32::try_from(weights.len()).unwrap_or(u32::MAX));
+    }
+    let lightest = weights.iter().copied().min().unwrap_or(u64::MAX);
+    (lightest, weights.iter().map(|&weight| u32::from(weight == lightest)).sum())
 }

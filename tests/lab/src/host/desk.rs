@@ -2,6 +2,8 @@
 //! Lays questions out in memory as slurmctld does, and reads the answers.
 
 use std::ffi::{CString, c_int};
+use std::ptr::null_mut;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::ensure;
@@ -10,6 +12,7 @@ use lab::protocol::{Answer, Answerer, Question};
 
 use crate::gres::Numbers;
 use crate::slurm::Slurm;
+use crate::symbols::avail_node_bitmap;
 use crate::words::Words;
 
 /// Words of a node's cores: header and 64 bits.
@@ -26,6 +29,8 @@ pub(crate) struct Desk {
     mc: Words,
     node_map: Words,
     required: Words,
+    /// Nodes that are not drained.
+    available: Words,
     cores: Words,
     core_array: Words,
     masked_core_array: Words,
@@ -54,6 +59,7 @@ impl Desk {
             mc: Words::bytes(mc::SIZE),
             node_map: Words::bitmap(nodes),
             required: Words::bitmap(nodes),
+            available: Words::bitmap(nodes),
             cores: Words::zeroed(nodes * CORE_WORDS),
             core_array: Words::zeroed(nodes),
             masked_core_array: Words::zeroed(nodes),
@@ -68,6 +74,7 @@ impl Desk {
             places: vec![None; nodes],
             slurm,
         };
+        avail_node_bitmap.store(desk.available.pointer(), Ordering::Relaxed);
         desk.job.put(job::MAGIC, job::MAGIC_VALUE);
         desk.job.put(job::DETAILS, desk.details.address());
         desk.job.put(job::JOB_ID, 1);
@@ -191,8 +198,10 @@ impl Desk {
                 gres.take(index, question.gpus_taken[index]);
             }
         }
+        (0..question.cpus.len()).for_each(|index| self.available.set_bit(index));
         for &index in &question.drained {
             self.slurm.put(index as usize, node::NODE_STATE, node::STATE_IDLE | node::STATE_DRAIN);
+            self.available.clear_bit(index as usize);
         }
     }
 
@@ -366,6 +375,7 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
+        avail_node_bitmap.store(null_mut(), Ordering::Relaxed);
         self.put_away();
     }
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
+use std::sync::atomic::AtomicPtr;
 
 /// A variable of slurmctld that nobody uses here.
 #[repr(transparent)]
@@ -11,6 +12,10 @@ pub(crate) struct Unused(*mut c_void);
 // SAFETY: never written.
 unsafe impl Sync for Unused {}
 
+/// The nodes that are neither drained nor down: a bitmap of Slurm's.
+#[unsafe(no_mangle)]
+#[allow(non_upper_case_globals, reason = "Slurm's name")]
+pub(crate) static avail_node_bitmap: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "Slurm's name")]
 pub(crate) static idle_node_bitmap: Unused = Unused(null_mut());

@@ -99,6 +99,11 @@ impl Words {
         cell.set(cell.get() | 1 << (bit % 64));
     }
 
+    pub(crate) fn clear_bit(&self, bit: usize) {
+        let cell = &self.words()[2 + bit / 64];
+        cell.set(cell.get() & !(1 << (bit % 64)));
+    }
+
     /// The set bits in ascending order.
     pub(crate) fn ones(&self) -> impl Iterator<Item = usize> + '_ {
         self.words()[2..].iter().enumerate().flat_map(|(index, cell)| {
