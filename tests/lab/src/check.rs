@@ -1,7 +1,7 @@
 //! How stock's answer and ours to one question compare, and what must not be.
 
 use crate::protocol::{Answer, Gpus};
-use crate::rules::{self, Breach, breaches, shares};
+use crate::rules::{Breach, Rule, breaches, shares};
 use crate::scene::Scene;
 
 /// How the answers of stock and ours compare.
@@ -32,6 +32,36 @@ impl Class {
     }
 }
 
+/// Why ours may leave a job to stock by design, where its own tries fail: such answers are as good and as bad as stock's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Left {
+    /// It asks for a hierarchical resource.
+    Hierarchical,
+    /// No usable node is in a block.
+    InNoBlock,
+    /// GPUs decide.
+    Gpus,
+    /// CPUs decide.
+    Cpus,
+}
+
+impl Left {
+    /// The reason as the report names it.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Hierarchical => "a hierarchical resource: only stock counts what blocks have of it",
+            Self::InNoBlock => "no usable node is in a block, so there is no border to keep",
+            Self::Gpus => "GPUs as a whole: stock takes several partitions, or counts otherwise",
+            Self::Cpus => "CPUs decide how many trays: stock divides them in its own way",
+        }
+    }
+
+    /// Whether stock's answer may split what fits a partition: where only stock knows what fits, or there is no partition.
+    fn may_split(self) -> bool {
+        matches!(self, Self::Hierarchical | Self::InNoBlock)
+    }
+}
+
 /// The comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -43,8 +73,8 @@ pub struct Verdict {
     pub stock: Vec<Breach>,
     /// Rules that ours breaks.
     pub ours: Vec<Breach>,
-    /// Whether ours left the job to stock by design, and so gave stock's answer.
-    pub as_stock: bool,
+    /// Why ours left the job to stock by design, and so gave stock's answer.
+    pub left: Option<Left>,
     /// Partitions that stock and ours use, where that can be compared.
     pub partitions: Option<(usize, usize)>,
     /// What must not be, in sentences.
@@ -54,13 +84,13 @@ pub struct Verdict {
 /// Compares stock's answer with ours.
 pub fn compare(scene: &Scene, stock: &Answer, ours: &Answer) -> Verdict {
     let (of_stock, of_ours) = (breaches(scene, stock), breaches(scene, ours));
-    let as_stock = stock.rc == 0 && ours.nodes == stock.nodes && left_to_stock(scene);
+    let left = left_to_stock(scene).filter(|_| stock.rc == 0 && ours.nodes == stock.nodes);
     let mut violations: Vec<String> = Vec::new();
-    // Also where the job is left to stock, a split is not taken from it, unless stock knows more of it: what is left of
-    // hierarchical resources, or that its nodes are in no block.
-    let fits =
-        || scene.job.asked.hres == 0 && shares(scene, ours).keys().any(|&(rack, _)| rack != usize::MAX);
-    let counts = |breach: &&Breach| !as_stock || breach.rule == rules::Rule::Whole && fits();
+    // Also where the job is left to stock, a split of what fits a partition is not taken from it.
+    let counts = |breach: &&Breach| match left {
+        None => true,
+        Some(left) => matches!(breach.rule, Rule::Whole | Rule::Segment) && !left.may_split(),
+    };
     violations.extend(of_ours.iter().filter(counts).map(|breach| format!("ours: {}", breach.text)));
     let mut partitions = None;
     let (class, reason) = match (stock.rc == 0, ours.rc == 0) {
@@ -90,20 +120,19 @@ pub fn compare(scene: &Scene, stock: &Answer, ours: &Answer) -> Verdict {
             }
         },
     };
-    Verdict { class, reason, stock: of_stock, ours: of_ours, as_stock, partitions, violations }
+    Verdict { class, reason, stock: of_stock, ours: of_ours, left, partitions, violations }
 }
 
 /// Whether the numbers of partitions mean the same: as many nodes, and an answer of stock that is one.
 fn comparable(scene: &Scene, stock: &Answer, ours: &Answer, of_stock: &[Breach]) -> bool {
     // Segments of uneven trays that are short of CPUs: the fewest partitions are a puzzle that neither solves.
     let puzzle = scene.job.asked.segment > 0 && scene.job.asked.min_cpus > scene.wanted();
-    let sound = |breach: &Breach| breach.rule.is_border() || breach.rule == rules::Rule::Weights;
+    let sound = |breach: &Breach| breach.rule.is_border() || breach.rule == Rule::Weights;
     !puzzle && ours.nodes.len() <= stock.nodes.len() && of_stock.iter().all(sound)
 }
 
-/// Whether the plugin may leave the job to stock by design, where its own tries fail: such answers are as good and as bad
-/// as stock's.
-pub fn left_to_stock(scene: &Scene) -> bool {
+/// Why the plugin may leave the job to stock; None where it may not.
+pub fn left_to_stock(scene: &Scene) -> Option<Left> {
     let asked = &scene.job.asked;
     let segment = u32::from(asked.segment);
     let in_segments = segment > 0 && segment < scene.wanted();
@@ -116,7 +145,13 @@ pub fn left_to_stock(scene: &Scene) -> bool {
     let by_gpus = spans && asked.gpus.is_some_and(|gpus| !matches!(gpus, Gpus::PerNode(_)));
     let racks = scene.cluster.rack_of_nodes();
     let in_no_block = (0..).zip(&racks).all(|(node, rack)| rack.is_none() || scene.cpus(node) == 0);
-    by_cpus || by_gpus || asked.hres > 0 || in_no_block
+    let reasons = [
+        (Left::Hierarchical, asked.hres > 0),
+        (Left::InNoBlock, in_no_block),
+        (Left::Gpus, by_gpus),
+        (Left::Cpus, by_cpus),
+    ];
+    reasons.into_iter().find_map(|(left, holds)| holds.then_some(left))
 }
 
 #[cfg(test)]
@@ -166,6 +201,21 @@ mod tests {
         scene.job.asked.min_cpus = 9;
         let verdict = compare(&scene, &placed(&[1, 2, 3]), &REFUSED);
         assert_eq!(verdict.violations, ["ours refuses with 7203; stock places the job within the rules"]);
+    }
+
+    #[test]
+    fn of_jobs_left_to_stock_only_those_without_a_partition_may_be_split() {
+        let mut scene = scene(&[2, 2, 2], 4);
+        scene.job.asked.segment = 2;
+        scene.job.asked.min_cpus = 16;
+        let split = placed(&[0, 2, 4, 5]);
+        let verdict = compare(&scene, &split, &split);
+        assert_eq!(verdict.left, Some(Left::Cpus));
+        assert_eq!(verdict.violations.len(), 2, "{:?}", verdict.violations);
+        scene.job.asked.hres = 1;
+        scene.job.hres_left = vec![9; 4];
+        let verdict = compare(&scene, &split, &split);
+        assert_eq!((verdict.left, verdict.violations), (Some(Left::Hierarchical), vec![]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::check::{Class, Verdict};
+use crate::check::{Class, Left, Verdict};
 use crate::protocol::Gpus;
 use crate::rules::Rule;
 use crate::scene::{Change, Scene};
@@ -20,8 +20,10 @@ pub struct Report {
     pub classes: BTreeMap<(Class, String), u32>,
     /// Answers that break a rule: of stock, of ours, and of ours where it leaves the job to stock.
     pub broken: BTreeMap<Rule, [u32; 3]>,
-    /// Situations in which ours gives stock's answer by design.
-    pub left_to_stock: u32,
+    /// Situations in which ours gives stock's answer by design, by the reason.
+    pub left: BTreeMap<Left, u32>,
+    /// Those of them whose answer breaks a rule.
+    pub broken_left: BTreeMap<(Left, Rule), u32>,
     /// Both place: ours in fewer, in as many, in more partitions.
     pub partitions: [u32; 3],
     /// Changes: nodes moved, the same again, models built again.
@@ -38,13 +40,18 @@ impl Report {
             *self.with.entry(feature).or_insert(0) += 1;
         }
         *self.classes.entry((verdict.class, verdict.reason.clone())).or_insert(0) += 1;
-        let of_ours = if verdict.as_stock { 2 } else { 1 };
-        self.left_to_stock += u32::from(verdict.as_stock);
+        let of_ours = if verdict.left.is_some() { 2 } else { 1 };
+        if let Some(left) = verdict.left {
+            *self.left.entry(left).or_insert(0) += 1;
+        }
         for (breaches, who) in [(&verdict.stock, 0), (&verdict.ours, of_ours)] {
             let mut rules: Vec<Rule> = breaches.iter().map(|breach| breach.rule).collect();
             rules.dedup();
             for rule in rules {
                 self.broken.entry(rule).or_insert([0; 3])[who] += 1;
+                if let (Some(left), 2) = (verdict.left, who) {
+                    *self.broken_left.entry((left, rule)).or_insert(0) += 1;
+                }
             }
         }
         if let Some((stock, ours)) = verdict.partitions {
@@ -128,11 +135,15 @@ impl fmt::Display for Report {
             let [stock, ours, left] = self.broken.get(&rule).copied().unwrap_or_default();
             writeln!(f, "{stock:>9}{ours:>9}{left:>9}  {}", rule.broken())?;
         }
-        writeln!(
-            f,
-            "(left: {} jobs that ours leaves to Slurm's own evaluator by design, with the same answer)\n",
-            self.left_to_stock
-        )?;
+        let all: u32 = self.left.values().sum();
+        writeln!(f, "\n{all:>9}  left to Slurm's own evaluator by design, with the same answer:")?;
+        for (left, count) in &self.left {
+            writeln!(f, "{:>9}{count:>9}  {}", "", left.why())?;
+            for ((_, rule), count) in self.broken_left.iter().filter(|((of, _), _)| of == left) {
+                writeln!(f, "{:>18}{count:>9}  {}", "", rule.broken())?;
+            }
+        }
+        writeln!(f)?;
         for (file, violation) in &self.violations {
             writeln!(f, "violation: {violation}\n    {}", file.display())?;
         }

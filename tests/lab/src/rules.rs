@@ -219,18 +219,25 @@ fn level_with_room(scene: &Scene, count: u32) -> Option<usize> {
     (any_node && room.iter().any(|&trays| trays >= count)).then_some(group)
 }
 
+/// Segments that have trays for their CPUs beside the ones asked for are whole where each partition has all trays of the
+/// segments in it.
 fn borders_of_segments(scene: &Scene, shares: &BTreeMap<(usize, u32), u32>, segment: u32) -> Vec<Breach> {
+    let segments = scene.wanted() / segment;
+    let whole: u32 = shares.values().map(|count| count / segment).sum();
     let mut broken = Vec::new();
     for (&(rack, _), &count) in shares {
+        let is_split = count < segment || whole < segments && count % segment != 0;
         if rack == usize::MAX {
             broken.push(breach(Rule::Segment, "a segment has a node in no block".to_owned()));
-        } else if count % segment != 0 {
+        } else if is_split {
             let text = format!("a segment of {segment} is split: {count} trays in block b{}", rack + 1);
             broken.push(breach(Rule::Segment, text));
-        } else if scene.job.asked.spread && count > segment {
-            let text = format!("{} segments share block b{}", count / segment, rack + 1);
-            broken.push(breach(Rule::Spread, text));
         }
+    }
+    let partitions = shares.len() as u32;
+    if broken.is_empty() && scene.job.asked.spread && partitions < segments {
+        let text = format!("{segments} segments are in {partitions} blocks");
+        broken.push(breach(Rule::Spread, text));
     }
     broken
 }
@@ -341,7 +348,19 @@ mod tests {
         );
         scene.job.asked.spread = true;
         scene.cluster.changes.push(crate::scene::Change::Move { node: 6, rack: Some(0) });
-        assert_eq!(broken(&scene, &[0, 1, 2, 6]), ["2 segments share block b1"]);
+        assert_eq!(broken(&scene, &[0, 1, 2, 6]), ["2 segments are in 1 blocks"]);
+    }
+
+    #[test]
+    fn segments_with_more_trays_than_asked_for_are_whole_where_none_has_a_tray_elsewhere() {
+        let mut scene = scene(&[5, 5, 5], 4);
+        (scene.job.asked.segment, scene.job.asked.max_nodes) = (2, 7);
+        assert_eq!(broken(&scene, &[0, 1, 2, 5, 6, 7]), [""; 0]);
+        assert_eq!(broken(&scene, &[0, 1, 2, 3, 4]), [""; 0]);
+        assert_eq!(broken(&scene, &[0, 1, 2, 3, 5]), ["a segment of 2 is split: 1 trays in block b2"]);
+        scene.job.asked.spread = true;
+        assert_eq!(broken(&scene, &[0, 1, 2, 5, 6]), [""; 0]);
+        assert_eq!(broken(&scene, &[0, 1, 2, 3, 4]), ["2 segments are in 1 blocks"]);
     }
 
     #[test]

@@ -158,7 +158,7 @@ fn planted(parts: &Parts) -> anyhow::Result<()> {
                 let verdict = check::compare(&scene, &stock, &wrong);
                 let named = verdict.ours.iter().any(|breach| breach.rule == rule);
                 ensure!(
-                    named && (!verdict.violations.is_empty() || verdict.as_stock),
+                    named && (!verdict.violations.is_empty() || verdict.left.is_some()),
                     "{rule:?} is broken by {:?} and not found in\n{scene:?}",
                     wrong.nodes
                 );
