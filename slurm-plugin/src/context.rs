@@ -10,6 +10,7 @@
 //! blocks that it has. At a start nobody would go on, so stock gets what is left of the file without its faults.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::mem;
 
 use fabric::placement::{Rules, Span, Split};
 
@@ -23,7 +24,7 @@ use crate::host::shadow::Shadow;
 use crate::host::{config, memory, process};
 use crate::model::{Change, Model};
 use crate::place::{self, Outcome};
-use crate::{slurm_log, wall};
+use crate::{metrics, slurm_log, wall};
 
 /// One topology's state.
 pub(crate) struct Context {
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     /// Our model, where we steer.
     model: Option<Model>,
     records: &'static Records,
+    /// In the metrics, where this process places jobs.
+    counted: Option<metrics::Topology>,
 }
 
 impl Context {
@@ -54,13 +57,20 @@ impl Context {
         });
         let (model, substitute) = match blocks {
             None => (None, None),
-            Some(Blocks::None) => return Ok(None),
+            Some(Blocks::None) => {
+                // Nothing of ours is left that could take it out of the metrics again.
+                // SAFETY: Slurm's context, by the caller's word.
+                mem::forget(counted(unsafe { name_of(tctx) }, false, records));
+                return Ok(None);
+            }
             Some(Blocks::AsWritten(model)) => (model, None),
             Some(Blocks::Mended(model, substitute)) => (model, Some(substitute)),
         };
         // SAFETY: as above; the configuration lives until destroy_config.
         let shadow = unsafe { Shadow::build(tctx, substitute) }?;
-        Ok(Some(Self { shadow, model, records }))
+        // SAFETY: Slurm's context, by the caller's word.
+        let counted = counted(unsafe { name_of(tctx) }, model.is_some(), records);
+        Ok(Some(Self { shadow, model, records, counted }))
     }
 
     /// Whether jobs are steered here.
@@ -73,6 +83,7 @@ impl Context {
     /// # Safety
     /// `eval` is the argument of that function.
     pub(crate) unsafe fn eval_nodes(&mut self, eval: *mut topology_eval_t) -> c_int {
+        metrics::tick();
         if let Some(model) = self.model.as_ref().filter(|_| !wall::is_breached()) {
             let (records, shadow) = (self.records, &mut self.shadow);
             let ours = wall::guard("topology_p_eval_nodes", || {
@@ -81,12 +92,20 @@ impl Context {
                     .map(|mut eval| place::evaluate(&mut eval, model, shadow, records))
             });
             match ours.flatten() {
-                Some(Outcome::Answered(rc)) => return rc,
+                Some(Outcome::Answered(rc)) => {
+                    metrics::count(if rc == TOPO_RC_SUCCESS {
+                        metrics::Outcome::Placed
+                    } else {
+                        metrics::Outcome::Refused
+                    });
+                    return rc;
+                }
                 Some(Outcome::Delegated(why)) => slurm_log!(Debug, "left to Slurm's own evaluator: {why}"),
                 Some(Outcome::Distrusted(record)) => distrust(record),
                 None => {}
             }
         }
+        metrics::count(metrics::Outcome::Delegated);
         // SAFETY: the evaluation is as Slurm passed it: ours put everything back.
         unsafe { self.shadow.eval_nodes(eval) }
     }
@@ -102,7 +121,7 @@ impl Context {
         let index = wall::guard(ADD_RM_NODE, || Node::new(node, self.records).and_then(Node::index));
         if let Some(None) = index {
             distrust("a node's record");
-            self.model = None;
+            self.steer_no_more();
         }
         let index = index.flatten();
         match wall::guard(ADD_RM_NODE, || Some(self.model.as_ref()?.change(index?, block))).flatten() {
@@ -117,14 +136,45 @@ impl Context {
             && wall::guard(ADD_RM_NODE, || model.place(index, block)).is_none()
         {
             // The change is in force in stock's model; ours has missed it.
-            self.model = None;
+            self.steer_no_more();
         }
         rc
+    }
+
+    fn steer_no_more(&mut self) {
+        self.model = None;
+        self.counted.iter().for_each(metrics::Topology::is_left_to_slurm);
     }
 }
 
 /// For the log: the entry point that this is about.
 const ADD_RM_NODE: &str = "topology_p_add_rm_node";
+
+/// The topology in the metrics, which begin here when slurm.conf wants them; None where jobs are not placed. Behind a wall of
+/// its own: nothing may depend on it.
+fn counted(name: String, steered: bool, records: &Records) -> Option<metrics::Topology> {
+    let begin = || {
+        if !process::is_slurmctld() {
+            return None;
+        }
+        let (build_id, layout) = crate::build()?;
+        metrics::begin(&config::topology_param(records)?, (&build_id, layout));
+        Some(metrics::Topology::new(&name, steered))
+    };
+    wall::again(begin).flatten()
+}
+
+/// The name of a topology; that of topology.conf has none.
+///
+/// # Safety
+/// As for [`Context::build`].
+unsafe fn name_of(tctx: *const topology_ctx_t) -> String {
+    // SAFETY: Slurm's context, by the caller's word.
+    let name = unsafe { (*tctx).name };
+    // SAFETY: NULL or a C string that lives with the context.
+    unsafe { memory::text(name) }
+        .map_or_else(|| "default".to_owned(), |name| name.to_string_lossy().into_owned())
+}
 
 /// Takes the site's settings from slurm.conf.
 fn read_settings(rules: &mut Rules, records: &Records) {
@@ -166,9 +216,9 @@ enum Blocks {
 /// As for [`Context::build`].
 unsafe fn read_blocks(tctx: *mut topology_ctx_t, records: &Records) -> Blocks {
     // SAFETY: Slurm's context, by the caller's word.
+    let name = unsafe { name_of(tctx) };
+    // SAFETY: as above.
     let tctx = unsafe { &*tctx };
-    // SAFETY: NULL or a C string that lives with the context.
-    let name = unsafe { memory::text(tctx.name) }.map_or_else(|| "default".into(), CStr::to_string_lossy);
     if tctx.config.is_null() {
         if process::is_slurmctld() {
             slurm_log!(

@@ -15,7 +15,7 @@ use crate::abi::{
 use crate::context::Context;
 use crate::host::node;
 use crate::host::stock::stock;
-use crate::{records, wall};
+use crate::{metrics, records, wall};
 
 /// Runs the body behind the wall. After a panic it runs again, with nothing of ours in force any more, so that stock
 /// answers; `$on_panic` is the answer should even that fail. In each body a call of stock is the last thing that happens,
@@ -225,6 +225,8 @@ pub unsafe extern "C" fn topology_p_split_hostlist(
     _plugin_ctx: *mut c_void,
 ) -> c_int {
     entry!(topology_p_split_hostlist, 0, {
+        // Slurm looks after its nodes also while there are no jobs.
+        metrics::tick();
         // SAFETY: Slurm's arguments, passed on; stock reads no context here.
         unsafe { (stock().split_hostlist)(hosts, parts, count, tree_width, ptr::null_mut()) }
     })

@@ -16,6 +16,7 @@ mod config;
 mod context;
 pub mod entry;
 pub mod host;
+mod metrics;
 mod model;
 mod place;
 mod wall;
@@ -106,6 +107,17 @@ impl fmt::Display for Running {
 /// The records of the running build; None before [`init`] accepted it.
 pub(crate) fn records() -> Option<&'static Records> {
     RUNNING.get().map(|running| &running.records)
+}
+
+/// The build id of the running build, and how its layout is known, in one word; None before [`init`] accepted it.
+pub(crate) fn build() -> Option<(String, &'static str)> {
+    RUNNING.get().map(|running| {
+        let layout = match running.proof {
+            Proof::Known(_) => "known",
+            Proof::Measured(_) => "confirmed",
+        };
+        (hex(&running.build_id), layout)
+    })
 }
 
 /// Why the plugin refuses to be loaded.

@@ -22,7 +22,7 @@ use crate::host::node::{self, NodeTable};
 use crate::host::record::Records;
 use crate::host::shadow::Shadow;
 use crate::model::Model;
-use crate::slurm_log;
+use crate::{metrics, slurm_log};
 use failed::Failed;
 use reason::{Reason, digest};
 use said::Topic;
@@ -200,8 +200,14 @@ impl<'q> Question<'q> {
         if first_failure.is_some() && eval.gres_per_job() && self.stock_may_take_several(eval) {
             let all: NodeSet = bits::ones(eval.usable()).collect();
             let most = eval.most();
-            let rc = eval.try_stock_on(&all, shadow, |answer| self.is_right(answer, most));
+            let mut chosen = NodeSet::new();
+            let is_right = |answer: &[u64]| {
+                chosen = bits::ones(answer).collect();
+                self.is_right(answer, most)
+            };
+            let rc = eval.try_stock_on(&all, shadow, is_right);
             if rc == TOPO_RC_SUCCESS {
+                self.count_placed(eval, &chosen);
                 return Outcome::Answered(rc);
             }
         }
@@ -316,6 +322,7 @@ impl<'q> Question<'q> {
         let rc = eval.try_on(&chosen);
         if rc == TOPO_RC_SUCCESS {
             slurm_log!(Debug, "JobId={} fits segments chosen for their CPUs", self.job.id);
+            self.count_placed(eval, &chosen);
             return Outcome::Answered(rc);
         }
         Outcome::Delegated("the chosen nodes lack cores or GRES")
@@ -324,6 +331,7 @@ impl<'q> Question<'q> {
     /// Refuses with a code of Slurm, by default the one for this kind of job, and says why.
     fn refuse(&self, eval: &mut Eval<'_>, reason: Reason, rc: Option<c_int>) -> Outcome {
         self.log_waits(eval, reason);
+        self.count_refused(eval, reason);
         let usual = if self.request.segment.is_some() { TOPO_RC_SEGMENT_NO_FIT } else { TOPO_RC_NO_FIT };
         Outcome::Answered(eval.refuse(rc.unwrap_or(usual)))
     }
@@ -332,8 +340,7 @@ impl<'q> Question<'q> {
     /// times is not said, and what Slurm evaluates for a reservation, which has no job id, neither.
     fn log_waits(&self, eval: &Eval<'_>, reason: Reason) {
         let id = self.job.id;
-        let now = || node::idle().is_some_and(|idle| bits::is_subset(eval.usable(), idle));
-        if id == 0 || !enabled(Level::Info) || self.job.backfill_test && !now() {
+        if !enabled(Level::Info) || !self.waits_now(eval) {
             return;
         }
         if !said::is_due(id, Topic::Waits, reason.identity()) {
@@ -353,18 +360,53 @@ impl<'q> Question<'q> {
         }
     }
 
-    /// Says once over which partitions a job lies that lies over several. A placement on trays that others still use is a
-    /// test of Slurm, or on shared trays the first of several passes, and is not spoken of.
+    /// Whether this is about a job, and about now.
+    fn waits_now(&self, eval: &Eval<'_>) -> bool {
+        let now = || node::idle().is_some_and(|idle| bits::is_subset(eval.usable(), idle));
+        self.job.id != 0 && (!self.job.backfill_test || now())
+    }
+
+    /// Whether this places a job on trays that are free now. On trays that others still use it is a test of Slurm, or on
+    /// shared trays the first of several passes.
+    fn is_placed_now(&self, eval: &Eval<'_>, chosen: &[usize]) -> bool {
+        let idle = node::idle().unwrap_or(&[]);
+        let is_free = |node: usize| bits::contains(idle, node) || !eval.offers_all_cores(node);
+        self.job.id != 0 && !self.job.backfill_test && chosen.iter().all(|&node| is_free(node))
+    }
+
+    /// Counts a job for the metrics, once for each reason.
+    fn count_refused(&self, eval: &Eval<'_>, reason: Reason) {
+        if metrics::are_wanted()
+            && self.waits_now(eval)
+            && said::is_news(self.job.id, Topic::CountedWaits, digest(&reason.word()))
+        {
+            metrics::count_refused(reason.word());
+        }
+    }
+
+    /// Counts a job for the metrics, once for one partition and once for several.
+    fn count_placed(&self, eval: &Eval<'_>, chosen: &[usize]) {
+        if !metrics::are_wanted() || !self.is_placed_now(eval, chosen) {
+            return;
+        }
+        let mut answer = vec![0; eval.usable().len()];
+        for &node in chosen {
+            bits::put(&mut answer, node, true);
+        }
+        let spans = self.model.blocks.iter().filter(|block| block.overlap(&answer) > 0).count() > 1;
+        if said::is_news(self.job.id, Topic::CountedPlaced, 1 + u64::from(spans)) {
+            metrics::count_placed(spans);
+        }
+    }
+
+    /// Says once over which partitions a job lies that lies over several.
     fn log_placed(&self, eval: &Eval<'_>, candidate: &Candidate, chosen: &[usize]) {
+        self.count_placed(eval, chosen);
         let id = self.job.id;
         slurm_log!(Debug, "JobId={id} fits {}", describe(self.model, candidate));
         let count = candidate.shares.len();
         let spans = count > 1 && id != 0 && !self.job.backfill_test && enabled(Level::Info);
-        if !spans || !said::is_due(id, Topic::Spans, 0) {
-            return;
-        }
-        let idle = node::idle().unwrap_or(&[]);
-        if chosen.iter().any(|&node| !bits::contains(idle, node) && eval.offers_all_cores(node)) {
+        if !spans || !said::is_due(id, Topic::Spans, 0) || !self.is_placed_now(eval, chosen) {
             return;
         }
         let shares: Vec<(usize, u32)> = candidate.shares.iter().map(|s| (s.partition, s.trays)).collect();

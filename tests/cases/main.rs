@@ -22,6 +22,7 @@ mod meaning;
 mod panics;
 mod placement;
 mod plugin_file;
+mod plugin_metrics;
 mod policy;
 mod power;
 mod requests;
@@ -49,6 +50,7 @@ const CASES: &[&[Case]] = &[
     meaning::CASES,
     policy::CASES,
     submit_help::CASES,
+    plugin_metrics::CASES,
     beside::CASES,
     drained::CASES,
     power::CASES,

@@ -83,7 +83,7 @@ fn log(cluster: &Cluster, from: usize) -> anyhow::Result<String> {
 }
 
 /// Runs `body` with another TopologyParam, then puts slurm.conf back.
-fn with_param(
+pub(crate) fn with_param(
     cluster: &Cluster,
     value: &str,
     body: impl FnOnce() -> anyhow::Result<()>,

@@ -34,7 +34,7 @@ use std::ops::Range;
 use std::vec;
 
 pub use refusal::Refusal;
-pub use rules::{Levels, Rules, Span, Split};
+pub use rules::{Levels, Rules, Span, Split, metrics_folder};
 
 /// The most candidates over several partitions that are worth trying.
 const WAYS_MAX: usize = 8;

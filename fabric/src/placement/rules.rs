@@ -36,12 +36,23 @@ pub enum Span {
 
 /// What the settings are called in a list of `name=value`; everything else in the list is somebody else's.
 const PREFIX: &str = "nvlink_";
+/// The setting that is no rule: where the plugin's metrics go.
+const METRICS: &str = "nvlink_metrics=";
+
+/// The folder that `nvlink_metrics=FOLDER` names in a list as in Slurm's `TopologyParam`; the last one counts.
+pub fn metrics_folder(parameters: &str) -> Option<&str> {
+    let folder = |given: &'_ str| {
+        let is_it = given.get(..METRICS.len())?.eq_ignore_ascii_case(METRICS);
+        is_it.then_some(METRICS.len())
+    };
+    parameters.rsplit(',').map(str::trim).find_map(|given| given.get(folder(given)?..))
+}
 
 impl Rules {
     /// Takes the settings `nvlink_split=even|packed` and `nvlink_span=larger|degraded` out of a list that is
     /// separated by commas, as in Slurm's `TopologyParam`. Letter case does not matter.
     ///
-    /// Returns what begins with `nvlink_` and is no such setting; it changes nothing.
+    /// Returns what begins with `nvlink_` and is neither such a setting nor `nvlink_metrics`; it changes nothing.
     pub fn read(&mut self, parameters: &str) -> Vec<String> {
         let mut unknown = Vec::new();
         for given in parameters.split(',').map(str::trim) {
@@ -51,6 +62,7 @@ impl Rules {
                 "nvlink_split=packed" => self.split = Split::Packed,
                 "nvlink_span=larger" => self.span = Span::Larger,
                 "nvlink_span=degraded" => self.span = Span::Degraded,
+                other if other.starts_with(METRICS) => {}
                 other if other.starts_with(PREFIX) => unknown.push(given.to_owned()),
                 _ => {}
             }
@@ -119,6 +131,15 @@ mod tests {
         let unknown = rules.read("nvlink_split=odd,nvlink_spam=1,nvlink_span=larger,nvlink_split=even,,");
         assert_eq!((rules.split, rules.span), (Split::Even, Span::Larger));
         assert_eq!(unknown, ["nvlink_split=odd", "nvlink_spam=1"]);
+    }
+
+    #[test]
+    fn the_folder_of_the_metrics_is_no_rule() {
+        let text = "BlockAsNodeRank, NVLink_Metrics=/run/A,nvlink_split=packed,nvlink_metrics=/run/b";
+        assert_eq!(metrics_folder(text), Some("/run/b"));
+        assert_eq!(metrics_folder(&text[..40]), Some("/run/A"));
+        assert_eq!(["", "nvlink_metric=/x", "\u{e4}"].map(metrics_folder), [None; 3]);
+        assert_eq!((Rules::default().read(text), metrics_folder("nvlink_metrics=")), (vec![], Some("")));
     }
 
     #[test]

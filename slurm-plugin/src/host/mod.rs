@@ -16,5 +16,6 @@ pub mod node;
 pub mod peek;
 pub mod process;
 pub mod record;
+pub(crate) mod run_folder;
 pub mod shadow;
 pub mod stock;

@@ -32,6 +32,25 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    /// In one word, for the metrics.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Partitions(refusal) => match refusal {
+                Refusal::NoPartitionFree { .. } => "no-partition-free",
+                Refusal::RequiredTraysApart { .. } => "required-trays-apart",
+                Refusal::RequiredTraysOutside { .. } => "required-trays-outside",
+                Refusal::RequiredTraysScattered { .. } => "required-trays-scattered",
+                Refusal::RequiredTraysInTheWay { .. } => "required-trays-in-the-way",
+                Refusal::TooFewFreeToSpan { .. } => "too-few-free-to-span",
+                Refusal::NoRoomForSegments { .. } => "no-room-for-segments",
+                Refusal::SegmentTooLarge { .. } => "segment-too-large",
+            },
+            Self::TooFewCpus { .. } => "too-few-cpus",
+            Self::ShortEverywhere => "short-of-cpus-or-gres",
+            Self::PoorSegments { .. } => "poor-segments",
+        }
+    }
+
     /// What two evaluations of a job have in common while it waits for the same reason.
     pub(super) fn identity(self) -> u64 {
         let settled = match self {

@@ -23,6 +23,10 @@ pub(super) enum Topic {
     Waits,
     /// Over which partitions it lies.
     Spans,
+    /// That it was placed, in the metrics.
+    CountedPlaced,
+    /// That it waits, in the metrics.
+    CountedWaits,
 }
 
 /// What was said on one topic.
@@ -43,7 +47,7 @@ struct Place {
     job: u32,
     /// When it was last asked about, in seconds.
     seen: u32,
-    topics: [Spoken; 2],
+    topics: [Spoken; 4],
 }
 
 /// What was said of which job.
