@@ -149,6 +149,7 @@ fn the_guide_lists_the_metrics_that_there_are() {
     for (file, prefix) in [
         ("imex-prolog/src/metrics.rs", "slurm_nvlink_imex_"),
         ("topology-gen/src/watch/metrics.rs", "slurm_nvlink_topology_"),
+        ("slurm-plugin/src/metrics.rs", "slurm_nvlink_plugin_"),
     ] {
         let text = fs::read_to_string(root().join(file)).unwrap();
         let names = text.lines().filter_map(|line| {
