@@ -11,8 +11,6 @@ use anyhow::{Context as _, Result, bail};
 use super::package::{Needs, Package};
 use super::tree::{Release, Tree};
 
-const MAINTAINER: &str = "The slurm-nvlink developers <root@localhost>";
-
 /// Debian's package that holds Slurm's plugins and their library.
 const SLURM: &str = "slurm-wlm-basic-plugins";
 
@@ -54,9 +52,10 @@ pub(super) fn other_slurm(release: &Release, folder: &Path) -> Result<PathBuf> {
     let root = folder.join("other-slurm");
     fs::create_dir_all(root.join("DEBIAN")).with_context(|| format!("create {}", root.display()))?;
     let text = format!(
-        "Package: {SLURM}\nVersion: {next}-1\nArchitecture: {}\nMaintainer: {MAINTAINER}\n\
+        "Package: {SLURM}\nVersion: {next}-1\nArchitecture: {}\nMaintainer: {}\n\
          Description: stands in for another release of Slurm\n",
-        release.architecture.debian()
+        release.architecture.debian(),
+        release.maintainer
     );
     fs::write(root.join("DEBIAN/control"), text).context("write a control file")?;
     let file = folder.join(format!("{SLURM}_{next}-1_{}.deb", release.architecture.debian()));
@@ -78,11 +77,12 @@ fn pack(root: &Path, file: &Path, release: &Release) -> Result<()> {
 fn control_file(package: &Package, tree: &Tree, release: &Release) -> String {
     let depends: Vec<String> = package.needs.iter().flat_map(|need| depends(*need, tree, release)).collect();
     let mut text = format!(
-        "Package: {}\nVersion: {}\nArchitecture: {}\nMaintainer: {MAINTAINER}\n\
+        "Package: {}\nVersion: {}\nArchitecture: {}\nMaintainer: {}\n\
          Section: net\nPriority: optional\nInstalled-Size: {}\n",
         package.name,
         release.of(package),
         release.architecture.debian(),
+        release.maintainer,
         tree.kilobytes,
     );
     if !depends.is_empty() {
@@ -119,18 +119,14 @@ fn changelog(package: &Package, release: &Release, root: &Path) -> Result<()> {
     let date = Command::new("date").args(["-R", "-u", &format!("--date=@{}", release.epoch)]).output();
     let date = String::from_utf8(date.context("run date")?.stdout).context("the words of date")?;
     let text = format!(
-        "{} ({}) unstable; urgency=medium\n\n  * Made from the sources.\n\n -- {MAINTAINER}  {date}",
+        "{} ({}) unstable; urgency=medium\n\n  * Made from the sources.\n\n -- {}  {date}",
         package.name,
-        release.of(package)
+        release.of(package),
+        release.maintainer
     );
     let file = root.join("usr/share/doc").join(package.name).join("changelog.Debian");
     fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
-    // Without name and time in it, equal texts give equal files.
-    let zipped = Command::new("gzip").args(["-9", "--no-name"]).arg(&file).status().context("run gzip")?;
-    if !zipped.success() {
-        bail!("gzip {}: {zipped}", file.display());
-    }
-    Ok(())
+    super::gzip(&file)
 }
 
 /// Files below `/etc` are the administrator's.

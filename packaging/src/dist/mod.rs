@@ -4,11 +4,13 @@
 
 mod check;
 mod deb;
+mod notices;
 mod package;
 mod pages;
 mod rpm;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -57,6 +59,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     clear(&folder)?;
     let native = native()?;
     let pages = pages::write(workspace, &folder.join("work/pages"))?;
+    let crates = notices::Sources::read(workspace)?;
     let mut all = vec![native];
     if native != Architecture::Arm64 {
         all.push(Architecture::Arm64);
@@ -76,16 +79,15 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
                 fs::copy(&from, artifacts.join(name)).with_context(|| format!("copy {}", from.display()))?;
             }
         }
-        let release = Release {
-            version: env!("CARGO_PKG_VERSION"),
-            slurm: SlurmTree::ensure()?.slurm_version().to_owned(),
-            architecture,
-            epoch: epoch(workspace)?,
-        };
+        let release = release(workspace, env!("CARGO_PKG_VERSION"), architecture)?;
+        let notices = folder.join("work").join(format!("notices-{}", architecture.debian()));
+        let licences = write_notices(workspace, &crates, architecture, &notices)?;
         for format in formats(options.format) {
             let sources = Sources {
                 artifacts: &artifacts,
                 pages: &pages,
+                notices: &notices,
+                licences: &licences,
                 root: workspace.root(),
                 architecture,
                 format,
@@ -96,7 +98,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         }
     }
     if options.check {
-        check(workspace, native, &pages, &folder)?;
+        check(workspace, native, &crates, &pages, &folder)?;
     }
     fs::remove_dir_all(folder.join("work")).context("remove the intermediate files")
 }
@@ -105,20 +107,27 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 const HIGHER: &str = "1000.0.0";
 
 /// Plays the life of this machine's Debian packages on a small site.
-fn check(workspace: &Workspace, native: Architecture, pages: &Path, folder: &Path) -> Result<()> {
+fn check(
+    workspace: &Workspace,
+    native: Architecture,
+    crates: &notices::Sources,
+    pages: &Path,
+    folder: &Path,
+) -> Result<()> {
     let work = folder.join("work");
     let artifacts = work.join(format!("artifacts-{}", native.debian()));
+    let notices = work.join("notices-check");
+    let licences = write_notices(workspace, crates, native, &notices)?;
     let sources = Sources {
         artifacts: &artifacts,
         pages,
+        notices: &notices,
+        licences: &licences,
         root: workspace.root(),
         architecture: native,
         format: Format::Deb,
     };
-    let release = |version| -> Result<Release> {
-        let slurm = SlurmTree::ensure()?.slurm_version().to_owned();
-        Ok(Release { version, slurm, architecture: native, epoch: epoch(workspace)? })
-    };
+    let release = |version| release(workspace, version, native);
     let pack = |version: &'static str, name: &str| {
         let folder = work.join(name);
         fs::create_dir_all(folder.join("work")).with_context(|| format!("create {}", folder.display()))?;
@@ -146,6 +155,47 @@ fn pack(release: &Release, sources: &Sources<'_>, folder: &Path) -> Result<Vec<P
         files.push(build(package, &tree, release, folder)?);
     }
     Ok(files)
+}
+
+/// What a release is beside its version.
+fn release(workspace: &Workspace, version: &'static str, architecture: Architecture) -> Result<Release> {
+    let slurm = SlurmTree::ensure()?.slurm_version().to_owned();
+    Ok(Release { version, slurm, architecture, maintainer: maintainer(), epoch: epoch(workspace)? })
+}
+
+/// Who makes the packages, as Debian's tools are told; else a name with an address that is nobody's.
+fn maintainer() -> String {
+    let told = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let name = told("DEBFULLNAME").unwrap_or_else(|| "The slurm-nvlink developers".to_owned());
+    let address = told("DEBEMAIL").unwrap_or_else(|| "slurm-nvlink@example.org".to_owned());
+    format!("{name} <{address}>")
+}
+
+/// Writes the notices of each product into a folder, compressed, and gives the licences of their crates by product.
+fn write_notices(
+    workspace: &Workspace,
+    crates: &notices::Sources,
+    architecture: Architecture,
+    folder: &Path,
+) -> Result<BTreeMap<&'static str, String>> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let mut licences = BTreeMap::new();
+    for product in artifacts::PRODUCTS {
+        let notices = crates.of(workspace, product, architecture)?;
+        let file = folder.join(product);
+        fs::write(&file, notices.text).with_context(|| format!("write {}", file.display()))?;
+        gzip(&file)?;
+        let all: Vec<String> = notices.licences.into_iter().collect();
+        licences.insert(*product, all.join(") AND ("));
+    }
+    Ok(licences)
+}
+
+/// Compresses a file. Without name and time in it, equal files give equal ones.
+fn gzip(file: &Path) -> Result<()> {
+    let status = Command::new("gzip").args(["-9", "--no-name"]).arg(file).status().context("run gzip")?;
+    ensure!(status.success(), "gzip {}: {status}", file.display());
+    Ok(())
 }
 
 fn formats(only: Option<Format>) -> Vec<Format> {

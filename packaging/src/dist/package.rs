@@ -12,6 +12,8 @@ pub(super) enum From {
     File(&'static str),
     /// The licence: for Debian, which has its text on each machine, the words that name it; else the text.
     Licence,
+    /// The notices of the crates that this package of the workspace links.
+    Notices(&'static str),
     /// An empty folder.
     Folder,
     /// A link to where Slurm's own plugins are: the folder has another name on each architecture.
@@ -103,6 +105,7 @@ pub(super) const PACKAGES: &[Package] = &[
                 From::File("examples/cli_filter.lua"),
                 "/usr/share/doc/slurm-nvlink-plugin/examples/cli_filter.lua",
             ),
+            text(From::Notices("slurm-plugin"), "/usr/share/doc/slurm-nvlink-plugin/THIRD-PARTY-NOTICES.gz"),
             text(From::Licence, "/usr/share/doc/slurm-nvlink-plugin/copyright"),
         ],
         after_install: "slurm-nvlink-confirm || echo 'slurm-nvlink-plugin: this build of Slurm could not be confirmed; \
@@ -125,6 +128,7 @@ pub(super) const PACKAGES: &[Package] = &[
             text(From::Page("imex-epilog.8.gz"), "/usr/share/man/man8/imex-epilog.8.gz"),
             text(From::Page("imex.toml.5.gz"), "/usr/share/man/man5/imex.toml.5.gz"),
             text(From::File("examples/imex.toml"), "/usr/share/doc/imex-prolog/examples/imex.toml"),
+            text(From::Notices("imex-prolog"), "/usr/share/doc/imex-prolog/THIRD-PARTY-NOTICES.gz"),
             text(From::Licence, "/usr/share/doc/imex-prolog/copyright"),
         ],
         after_install: "",
@@ -160,6 +164,7 @@ pub(super) const PACKAGES: &[Package] = &[
                 From::File("monitoring/slurm-nvlink.dashboard.json"),
                 "/usr/share/doc/topology-gen/examples/slurm-nvlink.dashboard.json",
             ),
+            text(From::Notices("topology-gen"), "/usr/share/doc/topology-gen/THIRD-PARTY-NOTICES.gz"),
             text(From::Licence, "/usr/share/doc/topology-gen/copyright"),
         ],
         // Off until somebody enables it; one that runs goes on with the new program.
@@ -198,6 +203,9 @@ mod tests {
     fn each_package_says_its_licence_and_fits_a_line() {
         for package in PACKAGES {
             assert!(package.items.iter().any(|item| item.from == From::Licence), "{}", package.name);
+            let programs = package.items.iter().any(|item| matches!(item.from, From::Artifact(_)));
+            let notices = package.items.iter().any(|item| matches!(item.from, From::Notices(_)));
+            assert_eq!(programs, notices, "{}", package.name);
             assert!(package.summary.len() <= 80 && !package.summary.ends_with('.'), "{}", package.summary);
         }
     }

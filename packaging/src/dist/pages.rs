@@ -3,10 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use crate::child;
 use crate::console::Progress;
@@ -31,10 +30,7 @@ pub(super) fn write(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
         let path = entry?.path();
         // A page's name ends with the number of its section.
         if path.extension().is_some_and(|end| end.to_string_lossy().parse::<u8>().is_ok()) {
-            // Without name and time in it, equal pages give equal files.
-            let status =
-                Command::new("gzip").args(["-9", "--no-name"]).arg(&path).status().context("run gzip")?;
-            ensure!(status.success(), "gzip {}: {status}", path.display());
+            super::gzip(&path)?;
         }
     }
     Ok(folder.to_owned())

@@ -20,7 +20,7 @@ pub(super) fn build(package: &Package, tree: &Tree, release: &Release, folder: &
     let work = tree.root.with_extension("rpm");
     fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
     let spec = work.join("package.spec");
-    fs::write(&spec, spec_file(package, release, &tree.root))
+    fs::write(&spec, spec_file(package, release, tree))
         .with_context(|| format!("write {}", spec.display()))?;
     let architecture = release.architecture.rpm();
     let mut rpmbuild = Command::new("rpmbuild");
@@ -44,13 +44,14 @@ pub(super) fn build(package: &Package, tree: &Tree, release: &Release, folder: &
     Ok(folder.join(format!("{}-{}-1.{architecture}.rpm", package.name, release.upstream_of(package))))
 }
 
-fn spec_file(package: &Package, release: &Release, root: &Path) -> String {
+fn spec_file(package: &Package, release: &Release, tree: &Tree) -> String {
     let mut text = format!(
         "%global debug_package %{{nil}}\n%global __os_install_post %{{nil}}\nName: {}\nVersion: {}\nRelease: 1\n\
-         Summary: {}\nLicense: GPL-2.0-or-later\n",
+         Summary: {}\nLicense: {}\n",
         package.name,
         release.upstream_of(package),
-        package.summary
+        package.summary,
+        tree.licence
     );
     // What the programs link, rpmbuild finds itself.
     for need in package.needs {
@@ -67,7 +68,7 @@ fn spec_file(package: &Package, release: &Release, root: &Path) -> String {
         text,
         "\n%description\n{}\n\n%install\ncp -a {}/. %{{buildroot}}\n\n%files\n",
         wrapped(package.description, 76).join("\n"),
-        root.display()
+        tree.root.display()
     );
     for item in package.items {
         let kind = match item.from {
@@ -100,7 +101,7 @@ mod tests {
     #[test]
     fn the_plugin_is_bound_to_its_slurm() {
         let package = PACKAGES.iter().find(|package| package.name == "slurm-nvlink-plugin").unwrap();
-        let text = spec_file(package, &Release::example(), Path::new("/x"));
+        let text = spec_file(package, &Release::example(), &Tree::empty());
         for line in [
             "Version: 0.1.0+slurm26.05.5",
             "Requires: slurm-nvlink-plugin-dir",

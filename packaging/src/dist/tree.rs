@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! The files of a package in a folder, as they will lie on a host, and what is known of them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,14 @@ impl Architecture {
         }
     }
 
+    /// As Rust calls it.
+    pub(super) fn triple(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64-unknown-linux-gnu",
+            Self::Arm64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+
     pub(super) fn rpm(self) -> &'static str {
         match self {
             Self::Amd64 => "x86_64",
@@ -51,6 +60,8 @@ pub(super) struct Release {
     /// Upstream version of the Slurm that the plugin is built for: `26.05.5`.
     pub(super) slurm: String,
     pub(super) architecture: Architecture,
+    /// Who makes the packages: name and address.
+    pub(super) maintainer: String,
     /// Time of the newest commit, in seconds: equal sources make equal packages.
     pub(super) epoch: u64,
 }
@@ -78,7 +89,13 @@ impl Release {
 
     #[cfg(test)]
     pub(super) fn example() -> Self {
-        Self { version: "0.1.0", slurm: "26.05.5".to_owned(), architecture: Architecture::Arm64, epoch: 0 }
+        Self {
+            version: "0.1.0",
+            slurm: "26.05.5".to_owned(),
+            architecture: Architecture::Arm64,
+            maintainer: "A <a@example.org>".to_owned(),
+            epoch: 0,
+        }
     }
 }
 
@@ -86,6 +103,10 @@ impl Release {
 pub(super) struct Sources<'a> {
     pub(super) artifacts: &'a Path,
     pub(super) pages: &'a Path,
+    /// The notices, `PRODUCT.gz` each.
+    pub(super) notices: &'a Path,
+    /// The licences of the crates of each product.
+    pub(super) licences: &'a BTreeMap<&'static str, String>,
     pub(super) root: &'a Path,
     pub(super) architecture: Architecture,
     pub(super) format: Format,
@@ -101,6 +122,7 @@ impl Sources<'_> {
                 Format::Deb => "packaging/files/copyright",
                 Format::Rpm => "LICENSE",
             })),
+            From::Notices(product) => Some(self.notices.join(format!("{product}.gz"))),
             From::Folder | From::StockPlugins => None,
         }
     }
@@ -113,7 +135,12 @@ pub(super) struct Tree {
     pub(super) kilobytes: u64,
     /// The least version of the GNU C library that the programs run with; None without programs.
     pub(super) c_library: Option<(u32, u32)>,
+    /// The licences of all that is in it.
+    pub(super) licence: String,
 }
+
+/// The licence of everything of ours.
+const OURS: &str = "GPL-2.0-or-later";
 
 impl Tree {
     /// Lays the files of a package out below `root`, which must not exist.
@@ -122,7 +149,7 @@ impl Tree {
     /// When a file is missing or cannot be copied.
     pub(super) fn lay_out(package: &Package, sources: &Sources<'_>, root: PathBuf) -> Result<Self> {
         ensure!(!root.exists(), "{} is in the way", root.display());
-        let mut tree = Self { root, kilobytes: 0, c_library: None };
+        let mut tree = Self { root, kilobytes: 0, c_library: None, licence: OURS.to_owned() };
         for item in package.items {
             tree.put(item, sources).with_context(|| format!("{} of {}", item.to, package.name))?;
         }
@@ -142,6 +169,11 @@ impl Tree {
             return Ok(fs::set_permissions(&to, fs::Permissions::from_mode(item.mode))?);
         };
         let bytes = fs::read(&from).with_context(|| format!("read {}", from.display()))?;
+        if let From::Notices(product) = item.from
+            && let Some(crates) = sources.licences.get(product)
+        {
+            self.licence = format!("{OURS} AND ({crates})");
+        }
         if matches!(item.from, From::Artifact(_)) {
             self.c_library = self.c_library.max(least_c_library(&bytes));
         }
@@ -152,7 +184,7 @@ impl Tree {
 
     #[cfg(test)]
     pub(super) fn empty() -> Self {
-        Self { root: PathBuf::new(), kilobytes: 1, c_library: Some((2, 34)) }
+        Self { root: PathBuf::new(), kilobytes: 1, c_library: Some((2, 34)), licence: OURS.to_owned() }
     }
 }
 
