@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! RPM packages, by `rpmbuild`. Names of packages are those of SchedMD's own: all of Slurm's plugins are in `slurm`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,10 @@ fn spec_file(package: &Package, release: &Release, tree: &Tree) -> String {
         wrapped(package.description, 76).join("\n"),
         tree.root.display()
     );
+    // dpkg takes a folder away with the last file in it; rpm only those of the package.
+    for folder in own_folders(package) {
+        let _ = writeln!(text, "%attr(0755, root, root) %dir {}", folder.display());
+    }
     for item in package.items {
         let kind = match item.from {
             From::Folder => "%dir ",
@@ -93,6 +98,12 @@ fn spec_file(package: &Package, release: &Release, tree: &Tree) -> String {
     text
 }
 
+/// Folders that are there for this package alone: those of its name, and what is in them.
+fn own_folders(package: &Package) -> BTreeSet<&'static Path> {
+    let parents = package.items.iter().flat_map(|item| Path::new(item.to).ancestors().skip(1));
+    parents.filter(|folder| folder.iter().any(|part| part == package.name)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::package::PACKAGES;
@@ -111,5 +122,26 @@ mod tests {
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn folders_of_a_package_go_with_it() {
+        let package = PACKAGES.iter().find(|package| package.name == "topology-gen").unwrap();
+        let folders: Vec<_> =
+            own_folders(package).into_iter().map(|folder| folder.to_str().unwrap()).collect();
+        assert_eq!(
+            folders,
+            [
+                "/usr/share/doc/topology-gen",
+                "/usr/share/doc/topology-gen/examples",
+                "/usr/share/topology-gen"
+            ]
+        );
+        let text = spec_file(package, &Release::example(), &Tree::empty());
+        assert!(text.contains("%attr(0755, root, root) %dir /usr/share/topology-gen\n"), "{text}");
+        // That of the plugins stands in the table, for it may be empty.
+        let package = PACKAGES.iter().find(|package| package.name == "slurm-nvlink-plugin-dir").unwrap();
+        let text = spec_file(package, &Release::example(), &Tree::empty());
+        assert_eq!(text.matches("%dir /usr/lib/slurm-nvlink\n").count(), 1, "{text}");
     }
 }
