@@ -116,10 +116,9 @@ fn depends(need: Needs, tree: &Tree, release: &Release) -> Vec<String> {
 
 /// Debian wants to know of each package when its version was made. What changed is in the history of the sources.
 fn changelog(package: &Package, release: &Release, root: &Path) -> Result<()> {
-    let date = Command::new("date").args(["-R", "-u", &format!("--date=@{}", release.epoch)]).output();
-    let date = String::from_utf8(date.context("run date")?.stdout).context("the words of date")?;
+    let date = super::date(release.epoch, "-R")?;
     let text = format!(
-        "{} ({}) unstable; urgency=medium\n\n  * Made from the sources.\n\n -- {}  {date}",
+        "{} ({}) unstable; urgency=medium\n\n  * Made from the sources.\n\n -- {}  {date}\n",
         package.name,
         release.of(package),
         release.maintainer

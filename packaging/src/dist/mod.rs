@@ -228,6 +228,15 @@ fn epoch(workspace: &Workspace) -> Result<u64> {
     String::from_utf8_lossy(&output.stdout).trim().parse().context("the time of the newest commit")
 }
 
+/// A time as both formats write it: in English and UTC, without the end of the line.
+fn date(epoch: u64, form: &str) -> Result<String> {
+    let mut date = Command::new("date");
+    date.env("LC_ALL", "C").args(["-u", &format!("--date=@{epoch}"), form]);
+    let output = date.output().context("run date")?;
+    ensure!(output.status.success(), "date: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8(output.stdout).context("the words of date")?.trim().to_owned())
+}
+
 /// The artifacts of the packages: the name in cargo's output folder, and their own.
 fn built_names() -> impl Iterator<Item = (&'static str, &'static str)> {
     PACKAGES.iter().flat_map(|package| package.items).filter_map(|item| match item.from {

@@ -21,7 +21,8 @@ pub(super) fn build(package: &Package, tree: &Tree, release: &Release, folder: &
     let work = tree.root.with_extension("rpm");
     fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
     let spec = work.join("package.spec");
-    fs::write(&spec, spec_file(package, release, tree))
+    let date = super::date(release.epoch, "+%a %b %d %Y")?;
+    fs::write(&spec, spec_file(package, release, tree, &date))
         .with_context(|| format!("write {}", spec.display()))?;
     let architecture = release.architecture.rpm();
     let mut rpmbuild = Command::new("rpmbuild");
@@ -45,14 +46,15 @@ pub(super) fn build(package: &Package, tree: &Tree, release: &Release, folder: &
     Ok(folder.join(format!("{}-{}-1.{architecture}.rpm", package.name, release.upstream_of(package))))
 }
 
-fn spec_file(package: &Package, release: &Release, tree: &Tree) -> String {
+fn spec_file(package: &Package, release: &Release, tree: &Tree, date: &str) -> String {
     let mut text = format!(
         "%global debug_package %{{nil}}\n%global __os_install_post %{{nil}}\nName: {}\nVersion: {}\nRelease: 1\n\
-         Summary: {}\nLicense: {}\n",
+         Summary: {}\nLicense: {}\nPackager: {}\n",
         package.name,
         release.upstream_of(package),
-        package.summary,
-        tree.licence
+        capitalised(package.summary),
+        tree.licence,
+        release.maintainer
     );
     // What the programs link, rpmbuild finds itself.
     for need in package.needs {
@@ -95,7 +97,19 @@ fn spec_file(package: &Package, release: &Release, tree: &Tree) -> String {
         // After an upgrade this is run too, with 1.
         let _ = write!(text, "\n%postun\nif [ $1 -eq 0 ]; then\n{}fi\nexit 0\n", package.after_remove);
     }
+    let _ = write!(
+        text,
+        "\n%changelog\n* {date} {} - {}\n- Made from the sources.\n",
+        release.maintainer,
+        release.of(package)
+    );
     text
+}
+
+/// RPM's summaries begin with a capital letter.
+fn capitalised(summary: &str) -> String {
+    let mut letters = summary.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// Folders that are there for this package alone: those of its name, and what is in them.
@@ -112,12 +126,13 @@ mod tests {
     #[test]
     fn the_plugin_is_bound_to_its_slurm() {
         let package = PACKAGES.iter().find(|package| package.name == "slurm-nvlink-plugin").unwrap();
-        let text = spec_file(package, &Release::example(), &Tree::empty());
+        let text = spec_file(package, &Release::example(), &Tree::empty(), "Sun Nov 22 2026");
         for line in [
             "Version: 0.1.0+slurm26.05.5",
             "Requires: slurm-nvlink-plugin-dir",
             "Requires: slurm >= 26.05.5",
             "Requires: slurm < 26.05.6",
+            "* Sun Nov 22 2026 A <a@example.org> - 0.1.0+slurm26.05.5-1",
             "%attr(0644, root, root) /usr/lib/slurm-nvlink/topology_block.so",
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
@@ -137,11 +152,11 @@ mod tests {
                 "/usr/share/topology-gen"
             ]
         );
-        let text = spec_file(package, &Release::example(), &Tree::empty());
+        let text = spec_file(package, &Release::example(), &Tree::empty(), "Sun Nov 22 2026");
         assert!(text.contains("%attr(0755, root, root) %dir /usr/share/topology-gen\n"), "{text}");
         // That of the plugins stands in the table, for it may be empty.
         let package = PACKAGES.iter().find(|package| package.name == "slurm-nvlink-plugin-dir").unwrap();
-        let text = spec_file(package, &Release::example(), &Tree::empty());
+        let text = spec_file(package, &Release::example(), &Tree::empty(), "Sun Nov 22 2026");
         assert_eq!(text.matches("%dir /usr/lib/slurm-nvlink\n").count(), 1, "{text}");
     }
 }
