@@ -11,7 +11,7 @@ mod survey;
 use std::ffi::c_int;
 use std::num::NonZeroU32;
 
-use fabric::placement::{self, Candidate, Candidates, Request, Share};
+use fabric::placement::{self, Candidate, Candidates, Partition, Request, Share};
 
 use crate::abi::{TOPO_RC_NO_FIT, TOPO_RC_SEGMENT_NO_FIT, TOPO_RC_SUCCESS};
 use crate::bits;
@@ -77,7 +77,9 @@ pub(crate) fn evaluate(
         placement::candidates(&partitions, &request, &model.rules)
     });
     match choice {
-        Ok(candidates) if candidates.in_one_partition() => question.try_partitions(eval, shadow, candidates),
+        Ok(candidates) if candidates.in_one_partition() => {
+            question.try_partitions(eval, shadow, candidates, &partitions)
+        }
         Ok(candidates) => question.try_several(eval, candidates),
         Err(_) if question.is_larger_by_cpus(eval) => Outcome::Delegated(LARGER_BY_CPUS),
         Err(refusal) => question.refuse(eval, Reason::Partitions(refusal), None),
@@ -173,7 +175,13 @@ impl<'q> Question<'q> {
     }
 
     /// Tries one partition after the other. The code of the first failure is the one that the user sees.
-    fn try_partitions(&self, eval: &mut Eval<'_>, shadow: &mut Shadow, candidates: Candidates) -> Outcome {
+    fn try_partitions(
+        &self,
+        eval: &mut Eval<'_>,
+        shadow: &mut Shadow,
+        candidates: Candidates,
+        partitions: &[Partition],
+    ) -> Outcome {
         let mut first_failure = None;
         let mut failed = Failed::default();
         let mut chosen = NodeSet::new();
@@ -187,7 +195,9 @@ impl<'q> Question<'q> {
             if failed.rules_out(eval, &chosen) {
                 continue;
             }
-            let rc = self.try_partition(eval, shadow, partition, &mut failed, &mut chosen);
+            let plain = self.gets_the_first(&partitions[partition], &chosen)
+                && (first_failure.is_none() || eval.gres_per_job());
+            let rc = self.try_partition(eval, shadow, partition, plain, &mut failed, &mut chosen);
             if rc == TOPO_RC_SUCCESS {
                 self.log_placed(eval, &candidate, &chosen);
                 return Outcome::Answered(rc);
@@ -215,14 +225,31 @@ impl<'q> Question<'q> {
         self.refuse(eval, Reason::ShortEverywhere, first_failure)
     }
 
+    /// Whether a job that can run on these free nodes of a partition gets the first of them, whichever of Slurm's evaluators is
+    /// asked: it counts trays, and they are neighbours that run nothing and have the same weight.
+    fn gets_the_first(&self, partition: &Partition, nodes: &[usize]) -> bool {
+        let counts_trays = self.request.trays > 1
+            && self.request.required == 0
+            && self.job.segment == 0
+            && self.job.min_cpus <= self.request.trays;
+        let alike = partition.light == partition.free && partition.idle == partition.free;
+        let are_neighbours =
+            || matches!(nodes, [first, .., last] if last - first + 1 == partition.free as usize);
+        counts_trays && alike && are_neighbours()
+    }
+
     /// Tries a partition in which the job may lie. For GPUs of the whole job the flat evaluator does not suffice: it takes
     /// cores away from nodes before it knows whether they have enough, and does not give them back. Slurm's block
     /// evaluator is asked for the richest nodes, which have enough if any have, and at last for all of them.
+    ///
+    /// In a `plain` case it is asked first: the flat one walks over the whole cluster, which on a large one takes longer than
+    /// everything else.
     fn try_partition(
         &self,
         eval: &mut Eval<'_>,
         shadow: &mut Shadow,
         partition: usize,
+        plain: bool,
         failed: &mut Failed,
         chosen: &mut NodeSet,
     ) -> c_int {
@@ -236,7 +263,15 @@ impl<'q> Question<'q> {
             }
         }
         self.survey(eval, eval.usable()).all_of(partition, chosen);
-        let rc = eval.try_on(chosen);
+        let most = eval.most();
+        let counts = self.request.trays..=most;
+        let first = plain.then(|| shadow.of_one_block()).flatten();
+        let first = first
+            .map(|stock| eval.try_stock_on(chosen, stock, |answer| counts.contains(&bits::count(answer))));
+        let rc = match first {
+            Some(rc) if rc == TOPO_RC_SUCCESS || eval.gres_per_job() => rc,
+            _ => eval.try_on(chosen),
+        };
         if rc == TOPO_RC_SUCCESS {
             return rc;
         }
@@ -246,7 +281,6 @@ impl<'q> Question<'q> {
         }
         let Some(stock) = shadow.of_one_block() else { return rc };
         let cpus_matter = self.job.min_cpus > self.request.trays;
-        let most = eval.most();
         for (pick, of_use) in [(Pick::MostGpus, true), (Pick::Richest, cpus_matter)] {
             self.survey(eval, eval.usable()).some_of(&trays(eval.most()), pick, chosen);
             if of_use
@@ -259,7 +293,8 @@ impl<'q> Question<'q> {
             }
         }
         self.survey(eval, eval.usable()).all_of(partition, chosen);
-        if failed.has_richer(eval, chosen)
+        if first.is_some()
+            || failed.has_richer(eval, chosen)
             || eval.try_stock_on(chosen, stock, |answer| self.is_right(answer, most)) != TOPO_RC_SUCCESS
         {
             return rc;

@@ -1,10 +1,11 @@
-//! How long a placement call takes: Slurm's own plugin, ours, and the least that any plugin costs.
+//! How long a placement call takes: Slurm's own plugin, ours, and a choice without any thought.
 //!
 //! The three take turns in short slices. A machine that does other things disturbs some slices more than others, so each
 //! one's figure is the median of its quietest slice; the 99th percentile is that of all. The first call of a slice finds
 //! the caches of whoever ran before and is left out: slurmctld has walked over all nodes just before it asks a plugin.
-//! "Floor" is a choice without any thought (the first usable nodes) handed to Slurm's flat evaluator with the cores of
-//! just these nodes.
+//! "Floor" is that choice: the first usable nodes, handed to Slurm's flat evaluator with the cores of just these nodes. Ours
+//! can be below it, because the flat evaluator walks over the whole cluster, and ours asks it only where its answer is not
+//! clear beforehand.
 
 mod goals;
 
@@ -112,7 +113,7 @@ pub struct Row {
     pub stock: Times,
     /// Ours.
     pub ours: Times,
-    /// The least; None for jobs that ours refuses.
+    /// A choice without any thought; None for jobs that ours refuses.
     pub floor: Option<Times>,
 }
 

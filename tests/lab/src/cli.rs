@@ -77,7 +77,7 @@ fn variety(name: &str) -> Result<Option<Variety>, String> {
 /// `bench ...`
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// Time placement calls: stock, ours, and the least that any plugin costs.
+    /// Time placement calls: stock, ours, and a choice without any thought.
     Eval(bench::Options),
 }
 

@@ -9,11 +9,11 @@ use anyhow::{Context as _, ensure};
 use lab::check;
 use lab::diff::{self, Pair, Plan};
 use lab::host::{Loads, Parts};
-use lab::protocol::Answer;
+use lab::protocol::{Answer, Gpus};
 use lab::random::{Random, Variety};
 use lab::replay::SlurmPlacer;
 use lab::rules::{self, Rule};
-use lab::scene::Scene;
+use lab::scene::{Scene, Tray, idle_tray};
 use lab::scene_file;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use replay::outages::Failures;
@@ -48,6 +48,8 @@ fn main() -> ExitCode {
     trials.push(Trial::ignorable_test("the_plugin_replays_as_the_core", replayed));
     let larger = || with_parts(|parts| larger_by_cpus(&parts));
     trials.push(Trial::ignorable_test("ours_against_stock::a_job_whose_cpus_no_partition_has", larger));
+    let alike = || with_parts(|parts| alike_racks(&parts));
+    trials.push(Trial::ignorable_test("ours_against_stock::racks_of_alike_trays", alike));
     let other = || with_parts(|parts| other_entry_points(&parts));
     trials.push(Trial::ignorable_test("ours_against_stock::every_other_entry_point", other));
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -138,6 +140,40 @@ fn the_plugin_replays_as_the_core(parts: &Parts) -> anyhow::Result<()> {
             "{reference:?}: the plugin does not place as the core"
         );
     }
+    Ok(())
+}
+
+/// Racks that are free or busy as a whole, of trays that are all the same: the plain case, which random situations seldom are.
+fn alike_racks(parts: &Parts) -> anyhow::Result<()> {
+    let mut random = Random::new(6);
+    let (mut placed, mut refused) = (0, 0);
+    for _ in 0..10 {
+        let cluster = random.cluster(&[Variety::Gres, Variety::Levels], None, Some(6));
+        let mut pair = Pair::start(parts, &cluster, false)?;
+        for _ in 0..100 {
+            let mut scene = random.scene(&[Variety::Gres], &cluster);
+            let cpus = if cluster.cores > 0 { cluster.cores } else { 4 };
+            let racks = cluster.rack_of_nodes();
+            let busy: Vec<bool> = cluster.racks.iter().map(|_| random.percent(30)).collect();
+            for (tray, rack) in scene.trays.iter_mut().zip(racks) {
+                *tray = Tray { busy: rack.is_some_and(|rack| busy[rack]), ..idle_tray(cpus) };
+            }
+            let is_usable = |&node: &u32| !scene.trays[node as usize].busy;
+            scene.job.asked.required.retain(is_usable);
+            if cluster.gpus > 0 && random.percent(50) {
+                // As many as so many trays have, or a few more: then some partition has them, or none.
+                let asked = &mut scene.job.asked;
+                (asked.req_nodes, asked.max_nodes) = (asked.min_nodes, asked.min_nodes);
+                let all = asked.min_nodes * u32::from(cluster.gpus);
+                asked.gpus = Some(Gpus::PerJob(all + random.between(0, 2)));
+            }
+            let (stock, ours) = pair.ask(&scene)?;
+            let verdict = check::compare(&scene, &stock, &ours);
+            ensure!(verdict.violations.is_empty(), "{:?} in\n{scene:?}", verdict.violations);
+            *(if ours.rc == 0 { &mut placed } else { &mut refused }) += 1;
+        }
+    }
+    ensure!(placed > 100 && refused > 100, "{placed} placed, {refused} refused");
     Ok(())
 }
 
