@@ -13,7 +13,7 @@ use clap::Command;
 const SMALL: &[(&str, &[&str])] = &[
     ("imex-prolog", &["check-config", "status", "health", "--json", "--help", "--version"]),
     ("imex-epilog", &["--help", "--version"]),
-    ("slurm-nvlink-confirm", &["--plugins", "--folder", "--dry-run", "--help"]),
+    ("slurm-nvlink-confirm", &["--plugins", "--folder", "--dry-run", "--help", "--version"]),
 ];
 
 /// Where a command ends.

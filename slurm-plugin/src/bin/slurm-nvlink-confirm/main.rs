@@ -37,11 +37,19 @@ Options:
       --folder DIR   where to write [default: /var/lib/slurm-nvlink/layout, the only place where the plugin looks]
       --dry-run      measure and compare, write nothing
   -h, --help         this text
+  -V, --version      version, and the release of Slurm that the plugin is for
 
 Exit code: 0 confirmed, 1 not confirmed (Slurm goes on with its own topology/block), 2 wrong usage.
 ";
 
 /// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Asked {
+    Text(String),
+    Confirmation(Options),
+}
+
+/// How the layout is to be confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Options {
     plugins: Option<PathBuf>,
@@ -83,9 +91,9 @@ impl fmt::Display for Failure {
 
 fn main() -> ExitCode {
     let options = match parse(std::env::args_os().skip(1)) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            print!("{USAGE}");
+        Ok(Asked::Confirmation(options)) => options,
+        Ok(Asked::Text(text)) => {
+            print!("{text}");
             return ExitCode::SUCCESS;
         }
         Err(why) => {
@@ -108,7 +116,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, String> {
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Asked, String> {
     let mut options =
         Options { plugins: None, folder: confirmation::FOLDER.into(), dry_run: false, measure: false };
     let mut arguments = arguments;
@@ -124,11 +132,20 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Options>, S
             Some("--folder") => options.folder = folder()?,
             Some("--dry-run") => options.dry_run = true,
             Some("--measure") => options.measure = true,
-            Some("-h" | "--help") => return Ok(None),
+            Some("-h" | "--help") => return Ok(Asked::Text(USAGE.to_owned())),
+            Some("-V" | "--version") => return Ok(Asked::Text(version())),
             _ => return Err(format!("what is {}?", argument.display())),
         }
     }
-    Ok(Some(options))
+    Ok(Asked::Confirmation(options))
+}
+
+fn version() -> String {
+    format!(
+        "slurm-nvlink-confirm {} for Slurm {}\n",
+        env!("CARGO_PKG_VERSION"),
+        release(SLURM_VERSION_NUMBER)
+    )
 }
 
 fn confirm(options: &Options) -> Result<(), Failure> {
@@ -200,17 +217,23 @@ fn build_id_in(text: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn parsed(arguments: &[&str]) -> Result<Option<Options>, String> {
+    fn parsed(arguments: &[&str]) -> Result<Asked, String> {
         parse(arguments.iter().map(OsString::from))
     }
 
     #[test]
     fn the_command_line_is_understood_or_explained() {
-        let options = parsed(&["--plugins", "/p", "--dry-run"]).unwrap().unwrap();
+        let Ok(Asked::Confirmation(options)) = parsed(&["--plugins", "/p", "--dry-run"]) else { panic!() };
         assert_eq!(options.plugins.as_deref(), Some(Path::new("/p")));
         assert!(options.dry_run && !options.measure);
         assert_eq!(options.folder, Path::new("/var/lib/slurm-nvlink/layout"));
-        assert_eq!(parsed(&["--help"]), Ok(None));
+        assert_eq!(parsed(&["--help"]), Ok(Asked::Text(USAGE.to_owned())));
+        let Ok(Asked::Text(version)) = parsed(&["-V"]) else { panic!() };
+        let numbers = version
+            .strip_prefix("slurm-nvlink-confirm ")
+            .and_then(|rest| rest.trim().split_once(" for Slurm "));
+        let is_version = |text: &str| text.split('.').filter(|part| part.parse::<u32>().is_ok()).count() == 3;
+        assert!(numbers.is_some_and(|(ours, slurm)| is_version(ours) && is_version(slurm)), "{version}");
         assert_eq!(parsed(&["--folder"]), Err("--folder needs a folder".to_owned()));
         assert_eq!(parsed(&["x"]), Err("what is x?".to_owned()));
     }
