@@ -111,7 +111,7 @@ impl TraysQuestion {
 pub enum Answerer {
     /// The plugin that Slurm loaded.
     Plugin,
-    /// The first usable nodes, as many as wanted, handed to Slurm's flat evaluator: the least that any plugin costs.
+    /// The first usable nodes, as many as wanted, handed to Slurm's flat evaluator: a choice without any thought.
     Floor,
 }
 
