@@ -20,7 +20,7 @@ use crate::host::config::Substitute;
 use crate::host::eval::Eval;
 use crate::host::node::{self, Node};
 use crate::host::record::Records;
-use crate::host::shadow::Shadow;
+use crate::host::shadow::{self, Shadow};
 use crate::host::{config, memory, process};
 use crate::model::{Change, Model};
 use crate::place::{self, Outcome};
@@ -84,6 +84,7 @@ impl Context {
     /// `eval` is the argument of that function.
     pub(crate) unsafe fn eval_nodes(&mut self, eval: *mut topology_eval_t) -> c_int {
         metrics::tick();
+        shadow::begin_evaluation();
         if let Some(model) = self.model.as_ref().filter(|_| !wall::is_breached()) {
             let (records, shadow) = (self.records, &mut self.shadow);
             let ours = wall::guard("topology_p_eval_nodes", || {

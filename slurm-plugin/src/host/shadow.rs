@@ -2,13 +2,31 @@
 //!
 //! Stock builds its model from the same configuration into this copy. Whatever is delegated is asked of stock with
 //! this copy in place of Slurm's context, so that stock never sees our data and we never see its.
+//!
+//! Slurm asks a plugin once in an evaluation, and stock's answer begins with a record of its own for the job (`topo_jobinfo`),
+//! whatever the job had before (Slurm 26.05.3 src/plugins/topology/block/topology_block.c). So stock's entry point is called once
+//! in each evaluation; where it is asked again, what comes behind it is called: Slurm's common code with stock's evaluator.
 
+use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
 use super::config::Substitute;
 use super::stock::stock;
 use crate::abi::{TOPO_RC_SUCCESS, bitstr_t, node_record_t, topology_ctx_t, topology_data, topology_eval_t};
+
+/// What stock's entry point puts into an evaluation for Slurm's common code to call.
+type Evaluator = unsafe extern "C" fn(*mut topology_eval_t) -> c_int;
+
+thread_local! {
+    /// Stock's evaluator, if its entry point was called in the evaluation that this thread is in.
+    static ASKED: Cell<Option<Evaluator>> = const { Cell::new(None) };
+}
+
+/// An evaluation begins: stock has not been asked in it.
+pub(crate) fn begin_evaluation() {
+    ASKED.set(None);
+}
 
 /// Stock's context of one topology. Boxed, because stock keeps no pointer to it but evaluation hands one on.
 pub(crate) struct Shadow {
@@ -66,14 +84,32 @@ impl Shadow {
     /// Stock's answer to a whole evaluation.
     ///
     /// # Safety
-    /// `eval` is the evaluation that Slurm asked for, not changed since.
+    /// `eval` is the evaluation that Slurm asked for, whole, or narrowed to nodes of blocks. [`begin_evaluation`] was called when
+    /// this thread was asked for it.
     pub(crate) unsafe fn eval_nodes(&mut self, eval: *mut topology_eval_t) -> c_int {
         // SAFETY: `eval` is live; only its context is exchanged for the length of the call.
         let theirs = unsafe { (*eval).tctx };
         // SAFETY: as above.
         unsafe { (*eval).tctx = &raw mut *self.context };
-        // SAFETY: the evaluation is as Slurm made it, and the context is stock's own.
-        let rc = unsafe { (stock().eval_nodes)(eval) };
+        let rc = match ASKED.get() {
+            None => {
+                // SAFETY: the evaluation is as Slurm made it, and the context is stock's own.
+                let rc = unsafe { (stock().eval_nodes)(eval) };
+                // SAFETY: as above.
+                ASKED.set(unsafe { (*eval).eval_nodes });
+                rc
+            }
+            Some(evaluator) => {
+                // SAFETY: as above.
+                let again = unsafe { &mut *eval };
+                // As stock's entry point does where there are nodes of blocks: it was asked about some before.
+                again.eval_nodes = Some(evaluator);
+                again.trump_others = true;
+                // SAFETY: as above. The entry point of topology/flat is Slurm's common code and nothing else
+                // (Slurm 26.05.3 src/plugins/topology/flat/topology_flat.c).
+                unsafe { (stock().flat_eval_nodes)(eval) }
+            }
+        };
         // SAFETY: as above.
         unsafe { (*eval).tctx = theirs };
         rc
