@@ -19,7 +19,7 @@ pub struct Settings {
     pub checkpoint: Seconds,
     /// Time between two samples of the site.
     pub sample: Seconds,
-    /// What happens before counts neither for occupancy nor for waits: the site begins empty.
+    /// What happens before counts neither for occupancy nor for waits: the site begins empty. At most half of the time.
     pub warm_up: Seconds,
 }
 
@@ -113,7 +113,7 @@ impl Scenario {
     pub fn window(&self) -> (Seconds, Seconds) {
         let last = self.jobs.iter().map(|job| job.submit).max().unwrap_or(0);
         let end = self.horizon.unwrap_or(last);
-        (self.settings.warm_up.min(end), end)
+        (self.settings.warm_up.min(end / 2), end)
     }
 
     /// What was taken for granted, in sentences.

@@ -165,3 +165,15 @@ fn jobs_that_cannot_run_are_told_apart() {
     let never: Vec<(u32, &str)> = summary.never.iter().map(|never| (never.trays, never.why)).collect();
     assert_eq!(never, [(4, "waits for drained trays"), (9, "fits no site of this shape")]);
 }
+
+#[test]
+fn a_replay_of_a_day_counts_its_second_half() {
+    let window = |days| {
+        let reference = Reference { racks: 2, jobs: 40, days, ..Reference::default() };
+        let scenario = reference.scenario(Settings::default()).unwrap();
+        let summary = replay::run(&scenario, &mut Ours::default()).unwrap();
+        (summary.window, summary.occupancy > 0.0)
+    };
+    assert_eq!(window(1), ((43_200, 86_400), true));
+    assert_eq!(window(3), ((86_400, 259_200), true));
+}

@@ -70,6 +70,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "HOURS", default_value_t = Settings::default().checkpoint / HOUR)]
     checkpoint_hours: u64,
     /// Hours at the begin, while the site fills up, that count for nothing
+    ///
+    /// At most half of the time is left out.
     #[arg(long, value_name = "HOURS", default_value_t = Settings::default().warm_up / HOUR)]
     warm_up_hours: u64,
     /// Jobs behind the first blocked one that a cycle looks at, as bf_max_job_test
