@@ -4,7 +4,8 @@
 //! whether this tray is where its block says, [`resolve`] and [`imexd_config`] put it into the daemon's files.
 //! [`lifecycle`] orders the steps of a job's own domain, [`standing`] those of a job that is a guest in the standing
 //! one, both over [`tray`], which holds [`daemon`], [`readiness`] and [`channel`]; [`record`], [`mark`] and [`lock`]
-//! make every step safe against a kill and against the other program; [`verdict`] decides what slurmd is told.
+//! make every step safe against a kill and against the other program; [`watch`] goes with each run and with its daemon;
+//! [`verdict`] decides what slurmd is told.
 //!
 //! For operators: [`status`], [`health`], [`log`] with [`journal`], and [`metrics`].
 #![deny(unsafe_code)]
