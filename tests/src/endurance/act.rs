@@ -61,7 +61,18 @@ impl<'a> Actor<'a> {
             }
             Event::Submit(ask) => self.submit(ask),
             Event::Fault { tray, fault, ms } => {
-                self.cluster.fault(&self.nodes[*tray], fault.clone(), Some(Duration::from_millis(*ms)))
+                let time = Some(Duration::from_millis(*ms));
+                match self.cluster.fault(&self.nodes[*tray], fault.clone(), time) {
+                    // A job's daemon has the port.
+                    Err(error)
+                        if fault.kind == FaultKind::PortTaken
+                            && format!("{error:#}").contains("Address already in use") =>
+                    {
+                        self.refused.push(format!("{event:?}: {error:#}"));
+                        Ok(())
+                    }
+                    struck => struck,
+                }
             }
             Event::PowerLoss(tray) => {
                 self.cluster.switch_off(&self.nodes[*tray])?;
