@@ -265,6 +265,7 @@ impl Seen {
         self.last_row = Some(row);
     }
 
+    /// Knocks at the members that the last view calls missing.
     fn probe_missing(&mut self, probe: &mut impl Probe) {
         let missing = self.last_row.as_ref().map(OwnRow::missing).unwrap_or_default();
         self.probe_members(probe, missing.into_iter().map(|(index, _)| index).collect());

@@ -17,7 +17,7 @@ use fabric::report::Blame;
 use std::time::{Duration, SystemTime};
 
 /// Reserved for SIGKILL and removal behind the wait for the daemon.
-const KILL_RESERVE: Duration = Duration::from_secs(10);
+pub(super) const KILL_RESERVE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(around: &Surroundings, summary: &mut Summary) -> Outcome {
     match steps(around, summary) {

@@ -1,6 +1,7 @@
 //! What a prolog that was killed has left behind, removed by its watch.
 #![forbid(unsafe_code)]
 
+use super::epilog::KILL_RESERVE;
 use super::{Ground, Phases, Times};
 use crate::config::Settings;
 use crate::daemon::DaemonOwner;
@@ -16,8 +17,6 @@ use std::time::Duration;
 
 /// An epilog, where there is one, comes within this time and tells more.
 const EPILOG: Duration = Duration::from_secs(2);
-/// Reserved for SIGKILL and removal behind the wait for the daemon.
-const KILL_RESERVE: Duration = Duration::from_secs(10);
 
 /// Removes what this very run of the job's prolog had begun, if an epilog does not.
 pub(super) fn remove(paths: &Paths, job: JobId, prolog: Started) -> (Outcome, Phases) {
