@@ -15,6 +15,10 @@ pub(crate) const CASES: &[Case] = &[
         name: "boot::the_wanted_plugin_is_loaded",
         body: Body::OnBoth(Setup::PLAIN_SMALL, plugin_is_loaded),
     },
+    Case {
+        name: "boot::a_node_has_the_router_for_its_only_neighbour",
+        body: Body::On(Setup::PLAIN_SMALL, one_neighbour),
+    },
     Case { name: "boot::every_profile", body: Body::Own(Setup::PLAIN_SMALL, every_profile) },
     Case { name: "boot::two_clusters_side_by_side", body: Body::Own(Setup::PLAIN_SMALL, two_clusters) },
     Case {
@@ -52,6 +56,18 @@ fn plugin_is_loaded(cluster: &Cluster) -> anyhow::Result<()> {
     for node in ["ctl", "r01n01"] {
         let loaded = cluster.topology_plugins(node)?;
         ensure!(!loaded.is_empty() && loaded.contains(&ours) == wanted, "{node} has loaded {loaded:?}");
+    }
+    Ok(())
+}
+
+/// The kernel's table of neighbours is one for all namespaces: see `network.rs`.
+fn one_neighbour(cluster: &Cluster) -> anyhow::Result<()> {
+    let all = cluster.nodes().len().to_string();
+    cluster.ctl(&["srun", "-N", &all, "true"])?;
+    for node in ["ctl", "r01n01", "r02n04"] {
+        let neighbours = cluster.tray(node, &["ip", "-4", "neighbour"])?;
+        let known: Vec<&str> = neighbours.lines().filter_map(|line| line.split(' ').next()).collect();
+        ensure!(known == ["10.75.255.254"], "{node} knows {known:?}");
     }
     Ok(())
 }

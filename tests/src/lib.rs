@@ -37,6 +37,7 @@ pub mod wait;
 
 mod boot;
 mod layers;
+mod network;
 mod node;
 mod picture;
 mod process;

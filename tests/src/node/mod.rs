@@ -13,6 +13,7 @@ mod daemon;
 pub(crate) mod mounts;
 pub(crate) mod protocol;
 
+use crate::network;
 use crate::process;
 use crate::spec::{DaemonSpec, NodeSpec};
 use anyhow::{Context as _, bail};
@@ -176,7 +177,8 @@ impl Node<'_> {
             NodeRequest::Start { after_boot } => self.daemon.start(after_boot, signals)?,
             NodeRequest::Stop { signal } => self.daemon.stop(signal, signals)?,
             NodeRequest::Status => return Ok(NodeReply::Daemon(self.daemon.state().clone())),
-            NodeRequest::Run { argv } => run(&argv)?,
+            NodeRequest::Network { up: true } => ip_batch(&network::up(self.spec.ip))?,
+            NodeRequest::Network { up: false } => ip_batch(network::DOWN)?,
             NodeRequest::HoldPort(port) => {
                 self.held = Some(
                     TcpListener::bind(("0.0.0.0", port))
@@ -200,8 +202,7 @@ impl Node<'_> {
     fn set_up_network(&self) -> anyhow::Result<()> {
         let DaemonSpec { name, .. } = &self.spec.daemon;
         let ip = self.spec.ip;
-        ip_batch(&format!("link set lo up\naddr add {ip}/16 dev eth0\nlink set eth0 up\n"))
-            .with_context(|| format!("network of {} ({name})", self.spec.name))
+        ip_batch(&network::node(ip)).with_context(|| format!("network of {} ({name})", self.spec.name))
     }
 }
 
@@ -218,18 +219,6 @@ pub(crate) fn ip_batch(commands: &str) -> anyhow::Result<()> {
     let output = child.wait_with_output().context("ip is gone")?;
     if !output.status.success() {
         bail!("ip: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
-}
-
-fn run(argv: &[String]) -> anyhow::Result<()> {
-    let (program, arguments) = argv.split_first().context("no command")?;
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("PATH", PATH).stdin(Stdio::null());
-    let output = process::with_no_signal_blocked(|| command.output())?;
-    let output = output.with_context(|| format!("cannot run {program}"))?;
-    if !output.status.success() {
-        bail!("{program}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
 }

@@ -25,10 +25,10 @@ pub(crate) enum NodeRequest {
     },
     /// How is the daemon?
     Status,
-    /// Run a short command.
-    Run {
-        /// Program and arguments.
-        argv: Vec<String>,
+    /// Take the node off the network, or bring it back.
+    Network {
+        /// Back.
+        up: bool,
     },
     /// Keep a TCP port busy.
     HoldPort(u16),

@@ -3,6 +3,7 @@
 
 use crate::fault::{Fault, FaultKind};
 use crate::layers;
+use crate::network::{self, Port};
 use crate::node::mounts::RootPlan;
 use crate::node::protocol::{Hello, Line, NodeReply, NodeRequest};
 use crate::node::{self, Uptime};
@@ -15,12 +16,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Address of the bridge; every node's network is 10.75.0.0/16.
-const BRIDGE_ADDRESS: &str = "10.75.255.254/16";
 
 /// A node that stands.
 pub(super) struct RunningNode {
@@ -38,12 +35,9 @@ impl RunningNode {
         self.answer()
     }
 
-    /// Adds the commands that give the node an interface on the bridge. That of an earlier boot goes when the kernel gets
-    /// round to it, so each boot has a name of its own.
-    fn link(&self, number: usize, commands: &mut String) -> std::fmt::Result {
-        let (pid, boots) = (self.pid, self.boots);
-        writeln!(commands, "link add n{number}b{boots} type veth peer name eth0 netns {pid}")?;
-        writeln!(commands, "link set n{number}b{boots} master br0 up")
+    /// Where it is plugged in.
+    fn port(&self, number: usize) -> Port {
+        Port { number, boots: self.boots, pid: self.pid }
     }
 
     fn is_dead_at_start(&self) -> bool {
@@ -149,9 +143,7 @@ impl Booted {
         let start_time = process::start_time(&hello.pid.to_string())?;
         self.state.nodes[index].process = HostProcess { pid: hello.pid, start_time };
         self.state.save(&spec.state_dir)?;
-        let mut commands = String::new();
-        node.link(index, &mut commands)?;
-        run_ip(&spec.tree, &commands)?;
+        in_tree(&spec.tree, || node::ip_batch(&node.port(index).plug_in()))?;
         node.ask(&NodeRequest::SetUpNetwork)?;
         super::serve::begin_faults(node, faults)?;
         if !faults.iter().any(|fault| fault.kind == FaultKind::SlurmdKill) {
@@ -226,20 +218,22 @@ fn logs_of(spec: &ClusterSpec, node: &NodeSpec) -> PathBuf {
     spec.state_dir.join("logs").join(&node.name)
 }
 
-/// A bridge in the supervisor's network namespace, and a pair of virtual interfaces to each node.
+/// A router in the supervisor's network namespace, and a pair of virtual interfaces to each node.
 fn make_network(tree: &Path, nodes: &[RunningNode]) -> anyhow::Result<()> {
-    let mut commands =
-        format!("link set lo up\nlink add br0 type bridge\naddr add {BRIDGE_ADDRESS} dev br0\n");
-    for (number, node) in nodes.iter().enumerate() {
-        node.link(number, &mut commands)?;
-    }
-    commands.push_str("link set br0 up\n");
-    run_ip(tree, &commands)
+    let ports: Vec<Port> = nodes.iter().enumerate().map(|(number, node)| node.port(number)).collect();
+    in_tree(tree, || {
+        for (file, value) in network::ROUTER_SETTINGS {
+            let file = Path::new("/proc/sys/net/ipv4").join(file);
+            fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        node::ip_batch(&network::router(&ports))
+    })
 }
 
-/// Lets the tree's `ip` run these commands in the supervisor's network namespace.
-fn run_ip(tree: &Path, commands: &str) -> anyhow::Result<()> {
-    let child = process::fork(|| match in_tree(tree).and_then(|()| node::ip_batch(commands)) {
+/// Does this in the root tree and the supervisor's network namespace, with a `/proc` in which `ip` finds the nodes by their
+/// pids. The host may lack iproute2; the tree has it.
+fn in_tree(tree: &Path, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let child = process::fork(|| match enter(tree).and_then(|()| work()) {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("{error:#}");
@@ -252,9 +246,7 @@ fn run_ip(tree: &Path, commands: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Moves this process into the root tree, with a `/proc` in which `ip` finds the nodes by their pids. The host may lack
-/// iproute2; the tree has it.
-fn in_tree(tree: &Path) -> anyhow::Result<()> {
+fn enter(tree: &Path) -> anyhow::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
     let proc = tree.join("proc");
     mount(Some("proc"), &proc, Some("proc"), MsFlags::empty(), None::<&str>).context("cannot mount proc")?;

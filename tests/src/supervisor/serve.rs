@@ -271,10 +271,7 @@ fn act(node: &mut RunningNode, kind: FaultKind, begins: bool) -> anyhow::Result<
     let request = match (kind, begins) {
         (FaultKind::PortTaken, true) => NodeRequest::HoldPort(fault::IMEX_PORT),
         (FaultKind::PortTaken, false) => NodeRequest::ReleasePort,
-        (FaultKind::Unreachable, _) => {
-            let state = if begins { "down" } else { "up" };
-            NodeRequest::Run { argv: ["ip", "link", "set", "eth0", state].map(str::to_owned).to_vec() }
-        }
+        (FaultKind::Unreachable, begins) => NodeRequest::Network { up: !begins },
         (FaultKind::SlurmdKill, true) => NodeRequest::Stop { signal: Signal::SIGKILL as i32 },
         (FaultKind::SlurmdKill, false) => match node.ask(&NodeRequest::Status)? {
             NodeReply::Daemon(DaemonState::Running(_)) => return Ok(()),
