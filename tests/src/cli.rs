@@ -43,8 +43,8 @@ pub enum ClusterCommand {
 /// Which cluster.
 #[derive(Debug, Args)]
 pub struct Named {
-    /// Name of the cluster
-    #[arg(long, default_value = "default")]
+    /// Name of the cluster; SLURM_NVLINK_CLUSTER names another default
+    #[arg(long, default_value_t = default_name(), hide_default_value = true)]
     name: String,
 }
 
@@ -103,7 +103,7 @@ pub struct FaultArguments {
     /// Nodes as Slurm writes them, for example r01n[01-04]; `all` only with heal
     nodes: String,
     /// What goes wrong, or `heal`
-    #[arg(value_parser = kind_or_heal)]
+    #[arg(value_parser = kind_or_heal, long_help = kinds_in_words())]
     kind: KindOrHeal,
     /// For how long; without it until healed
     #[arg(long, value_name = "N")]
@@ -163,10 +163,32 @@ fn kind_or_heal(text: &str) -> Result<KindOrHeal, String> {
     if text == "heal" {
         return Ok(KindOrHeal::Heal);
     }
-    FaultKind::from_str(text, false).map(KindOrHeal::Kind).map_err(|_| {
-        let names: Vec<String> = FaultKind::value_variants().iter().map(|kind| kind.name()).collect();
-        format!("the faults are {}, and heal ends them", names.join(", "))
-    })
+    FaultKind::from_str(text, false)
+        .map(KindOrHeal::Kind)
+        .map_err(|_| format!("the faults are {}, and heal ends them", kinds()))
+}
+
+/// The names of all faults.
+fn kinds() -> String {
+    use clap::ValueEnum as _;
+    let names: Vec<String> = FaultKind::value_variants().iter().map(|kind| kind.name()).collect();
+    names.join(", ")
+}
+
+/// The same with what each is.
+fn kinds_in_words() -> String {
+    use clap::ValueEnum as _;
+    let line = |kind: &FaultKind| {
+        let about = kind.to_possible_value().and_then(|value| value.get_help().map(ToString::to_string));
+        format!("\n{:<20} {}", kind.name(), about.unwrap_or_default())
+    };
+    let lines: String = FaultKind::value_variants().iter().map(line).collect();
+    format!("What goes wrong:{lines}\n{:<20} all faults end", "heal")
+}
+
+/// The cluster that is meant where none is named.
+fn default_name() -> String {
+    std::env::var("SLURM_NVLINK_CLUSTER").unwrap_or_else(|_| "default".to_owned())
 }
 
 impl ClusterCommand {

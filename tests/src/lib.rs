@@ -21,6 +21,7 @@ pub mod cli;
 pub mod cluster;
 pub mod control;
 pub mod dice;
+pub mod documents;
 pub mod domain;
 pub mod endurance;
 pub mod fault;

@@ -14,10 +14,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tests::tree::Tree as SlurmTree;
 
+use crate::console::seconds;
+use crate::outcome::Outcome;
 use crate::workspace::Workspace;
 use crate::{artifacts, cross, setup};
 use package::PACKAGES;
@@ -66,11 +69,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     }
     all.retain(|architecture| options.arch.is_none_or(|wanted| wanted == *architecture));
     for architecture in all {
-        let artifacts = folder.join("work").join(format!("artifacts-{}", architecture.debian()));
-        fs::create_dir_all(&artifacts).with_context(|| format!("create {}", artifacts.display()))?;
+        let artifacts = artifacts_in(&folder.join("work"), architecture)?;
         if architecture == native {
-            artifacts::build(workspace)?;
-            strip(&workspace.target().join("release"), &artifacts)?;
+            build_native(workspace, &artifacts)?;
         } else {
             let built = built_names().map(|(built, _)| built).collect::<Vec<_>>();
             let stripped = cross::release(workspace, &built)?;
@@ -98,24 +99,62 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         }
     }
     if options.check {
-        check(workspace, native, &crates, &pages, &folder)?;
+        let mut tell = |part: &str, time: Duration| println!("{:>8}  {part}", seconds(time));
+        check(workspace, native, &crates, &pages, &folder.join("work"), &mut tell)?;
     }
     fs::remove_dir_all(folder.join("work")).context("remove the intermediate files")
+}
+
+/// The packages of this machine's architecture, made from what the stage `build` has compiled, and their life: a check for
+/// each part of it.
+///
+/// # Errors
+/// When they cannot be made. What goes wrong in their life is in the outcome.
+pub(crate) fn test(workspace: &Workspace) -> Result<Outcome> {
+    let folder = workspace.target().join("packages");
+    clear(&folder)?;
+    let (native, work) = (native()?, folder.join("work"));
+    build_native(workspace, &artifacts_in(&work, native)?)?;
+    let pages = pages::write(workspace, &work.join("pages"))?;
+    let crates = notices::Sources::read(workspace)?;
+    let mut outcome = Outcome::default();
+    let mut tell = |part: &str, time: Duration| {
+        eprintln!("    {:>8}  {part}", seconds(time));
+        outcome.add(Outcome::check(true, String::new()));
+    };
+    if let Err(error) = check(workspace, native, &crates, &pages, &work, &mut tell) {
+        outcome.add(Outcome::check(false, format!("{error:#}")));
+    }
+    fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
+    Ok(outcome)
+}
+
+/// The folder of the artifacts of an architecture.
+fn artifacts_in(work: &Path, architecture: Architecture) -> Result<PathBuf> {
+    let folder = work.join(format!("artifacts-{}", architecture.debian()));
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Puts this machine's artifacts there.
+fn build_native(workspace: &Workspace, folder: &Path) -> Result<()> {
+    artifacts::build(workspace)?;
+    strip(&workspace.target().join("release"), folder)
 }
 
 /// A version above all others, for the upgrade.
 const HIGHER: &str = "1000.0.0";
 
-/// Plays the life of this machine's Debian packages on a small site.
+/// Plays the life of this machine's Debian packages on a small site, and tells of each part that went well.
 fn check(
     workspace: &Workspace,
     native: Architecture,
     crates: &notices::Sources,
     pages: &Path,
-    folder: &Path,
+    work: &Path,
+    tell: &mut dyn FnMut(&str, Duration),
 ) -> Result<()> {
-    let work = folder.join("work");
-    let artifacts = work.join(format!("artifacts-{}", native.debian()));
+    let artifacts = artifacts_in(work, native)?;
     let notices = work.join("notices-check");
     let licences = write_notices(workspace, crates, native, &notices)?;
     let sources = Sources {
@@ -137,9 +176,9 @@ fn check(
         these: pack(env!("CARGO_PKG_VERSION"), "check-these")?,
         higher: pack(HIGHER, "check-higher")?,
         higher_version: HIGHER,
-        other_slurm: deb::other_slurm(&release(HIGHER)?, &work)?,
+        other_slurm: deb::other_slurm(&release(HIGHER)?, work)?,
     };
-    check::run(workspace.root(), &packages)
+    check::run(&packages, tell)
 }
 
 /// The packages of a release in one format, in `folder`.

@@ -22,6 +22,9 @@ use crate::workspace::Workspace;
 /// Options of `test`.
 #[derive(clap::Args)]
 pub(crate) struct Options {
+    /// Leave out the packages and their life.
+    #[arg(long)]
+    no_packages: bool,
     /// Leave out the build and the tests for aarch64.
     #[arg(long)]
     no_arm: bool,

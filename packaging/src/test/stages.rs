@@ -10,7 +10,7 @@ use super::Options;
 use crate::cargo_test::{self, LIMIT};
 use crate::outcome::Outcome;
 use crate::workspace::Workspace;
-use crate::{artifacts, cross, slurm};
+use crate::{artifacts, cross, dist, slurm};
 
 /// One stage.
 pub(super) struct Stage {
@@ -26,6 +26,7 @@ enum Kind {
     Unit,
     Build,
     Cases,
+    Packages,
     Arm,
 }
 
@@ -36,6 +37,7 @@ pub(super) const ALL: &[Stage] = &[
     Stage { name: "unit", kind: Kind::Unit },
     Stage { name: "build", kind: Kind::Build },
     Stage { name: "cases", kind: Kind::Cases },
+    Stage { name: "packages", kind: Kind::Packages },
     Stage { name: "arm", kind: Kind::Arm },
 ];
 
@@ -49,6 +51,10 @@ impl Stage {
     pub(super) fn left_out(&self, options: &Options) -> Option<&'static str> {
         match self.kind {
             Kind::Format | Kind::Lint if options.filter.is_some() => Some("a test filter was given"),
+            Kind::Packages if options.no_packages => Some("--no-packages was given"),
+            Kind::Packages if options.filter.as_ref().is_some_and(|filter| !self.name.contains(filter)) => {
+                Some("a test filter was given")
+            }
             Kind::Arm if options.no_arm => Some("--no-arm was given"),
             Kind::Arm if cfg!(target_arch = "aarch64") => {
                 Some("this machine is aarch64: the stages above ran on it")
@@ -96,7 +102,24 @@ impl Stage {
                 cargo.env("SLURM_NVLINK_STAGE", workspace.stage()).env("SLURM_NVLINK_NO_SKIP", "1");
                 cargo_test::count(&mut cargo, &filter, &log)
             }
+            Kind::Packages => dist::test(workspace),
             Kind::Arm => cross::test(workspace, options.filter.as_deref(), &log),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn the_readme_lists_the_stages_in_their_order() {
+        let readme = ::tests::documents::named("README.md").unwrap().text;
+        let (_, table) = readme.split_once("| stage | what |\n|---|---|\n").unwrap();
+        let rows = table.lines().take_while(|line| line.starts_with("| "));
+        let listed: Vec<&str> =
+            rows.flat_map(|row| row.split('|').nth(1).unwrap().split(',').map(str::trim)).collect();
+        let names: Vec<&str> = ALL.iter().map(|stage| stage.name).collect();
+        assert_eq!(listed, names);
     }
 }

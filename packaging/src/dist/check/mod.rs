@@ -11,20 +11,19 @@ mod readme;
 mod site;
 mod stamp;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use tests::documents::{self, Document, PLAYED, PLAYED_SECTIONS as SECTIONS};
 use tests::machine::Machine;
 use tests::wait_for;
 
 use readme::blocks;
 use site::{SOON, Site, shell};
-
-/// Headings of the README whose commands are typed.
-const SECTIONS: [&str; 4] = ["Install in five steps", "Upgrade", "Back to stock", "Remove everything"];
 
 /// The job that shows it: every tray says which domain it has.
 const JOB: &str = "timeout 60 srun --label --exclusive --time=1 --nodes";
@@ -41,32 +40,37 @@ pub(super) struct Packages {
     pub(super) other_slurm: PathBuf,
 }
 
-/// Plays it; prints a line for each part.
+/// Plays it; tells of each part that went well, and how long it took.
 ///
 /// # Errors
 /// The first thing that is not as it must be.
-pub(super) fn run(root: &Path, packages: &Packages) -> Result<()> {
-    let readme = fs::read_to_string(root.join("README.md")).context("read README.md")?;
-    let play = Play { readme, packages, site: Site::boot()? };
+pub(super) fn run(packages: &Packages, tell: &mut dyn FnMut(&str, Duration)) -> Result<()> {
+    let readme = documents::named("README.md")?;
+    let mut play = Play { readme, packages, site: Site::boot()?, typed: RefCell::default(), tell };
     play.part("a cluster of Debian's Slurm, without anything of ours", Play::stock)?;
     let before = play.files()?;
     play.part("the five steps of the README", Play::install)?;
     play.part("jobs in NVLink partitions, with their IMEX domains (simulated)", Play::jobs)?;
+    play.part("the plugin's metrics, in the folder of Debian's service", Play::metrics)?;
     play.part("an upgrade under a running job, and settings of the site", Play::upgrade)?;
     play.part("a downgrade", Play::downgrade)?;
     play.part("a Slurm of another release (simulated) without ours", Play::other_slurm)?;
-    play.part("back to stock in one line", Play::back)?;
-    play.part("everything removed", |play| play.remove(&before))
+    play.part("back to stock in one line, and ours again", Play::back)?;
+    play.part("everything removed", |play| play.remove(&before))?;
+    play.part("every command that is claimed for this was typed", Play::all_typed)
 }
 
 struct Play<'a> {
-    readme: String,
+    readme: Document,
     packages: &'a Packages,
     site: Site,
+    /// What was typed of [`PLAYED`].
+    typed: RefCell<BTreeSet<&'static str>>,
+    tell: &'a mut dyn FnMut(&str, Duration),
 }
 
 impl Play<'_> {
-    fn part(&self, what: &str, run: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
+    fn part(&mut self, what: &str, run: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         let begun = Instant::now();
         run(self).map_err(|error| {
             let log = self.site.log().unwrap_or_default();
@@ -74,7 +78,27 @@ impl Play<'_> {
             let tail: Vec<&str> = tail.into_iter().rev().collect();
             error.context(format!("{what}\n--- slurmctld.log, its end\n{}\n---", tail.join("\n")))
         })?;
-        println!("{:>5.1} s  {what}", begun.elapsed().as_secs_f32());
+        (self.tell)(what, begun.elapsed());
+        Ok(())
+    }
+
+    /// Types a line of the documents, word by word one of [`PLAYED`].
+    fn type_line(&self, machine: &Machine, line: &str) -> Result<String> {
+        let said = shell(machine, line)?;
+        self.was_typed(line)?;
+        Ok(said)
+    }
+
+    fn was_typed(&self, line: &str) -> Result<()> {
+        let known = PLAYED.iter().find(|known| **known == line);
+        self.typed.borrow_mut().insert(known.with_context(|| format!("{line:?} is not claimed"))?);
+        Ok(())
+    }
+
+    fn all_typed(&self) -> Result<()> {
+        let typed = self.typed.borrow();
+        let missing: Vec<&&str> = PLAYED.iter().filter(|line| !typed.contains(**line)).collect();
+        ensure!(missing.is_empty(), "{missing:?}");
         Ok(())
     }
 
@@ -83,8 +107,10 @@ impl Play<'_> {
         for block in blocks(&self.readme, title)? {
             let text = self.site.typed(&block).with_context(|| format!("README, {title:?}"))?;
             printed.push_str(&text);
+            for line in block.lines.lines().filter(|line| PLAYED.contains(line)) {
+                self.was_typed(line)?;
+            }
         }
-        self.site.wait_idle()?;
         Ok(printed)
     }
 
@@ -108,7 +134,10 @@ impl Play<'_> {
     fn install(&self) -> Result<()> {
         self.site.bring(&self.packages.these)?;
         self.typed(SECTIONS[0])?;
+        self.site.wait_idle()?;
         self.steered()?;
+        let said = self.type_line(&self.site.controller, "slurm-nvlink-confirm")?;
+        ensure!(said.contains("confirmed: /var/lib/slurm-nvlink/layout/"), "{said}");
         for tray in &self.site.trays {
             let imex = tray.run(&["systemctl", "is-active", "nvidia-imex"])?;
             ensure!(!imex.status.success(), "{}: NVIDIA's own service still runs", tray.name());
@@ -178,6 +207,22 @@ impl Play<'_> {
         Ok(())
     }
 
+    fn metrics(&self) -> Result<()> {
+        const LINE: &str = "TopologyParam=nvlink_metrics=/run/slurmctld";
+        let controller = &self.site.controller;
+        shell(controller, &format!("echo {LINE} >>/etc/slurm/slurm.conf\nsystemctl restart slurmctld"))?;
+        self.was_typed(LINE)?;
+        self.site.wait_idle()?;
+        wait_for("the plugin writes its metrics", SOON, || {
+            let said = shell(
+                controller,
+                &format!("{JOB}=1 true\ncat /run/slurmctld/slurm_nvlink_plugin.prom || :"),
+            )?;
+            let steers = said.contains("slurm_nvlink_plugin_steering{topology=\"nvlink\"} 1\n");
+            Ok(if steers { Ok(()) } else { Err(said) })
+        })
+    }
+
     fn upgrade(&self) -> Result<()> {
         self.site.bring(&self.packages.higher)?;
         for tray in &self.site.trays {
@@ -191,10 +236,8 @@ impl Play<'_> {
         let submit = format!("sbatch --parsable --nodes=2 --exclusive --output=/dev/null --wrap={wait:?}");
         let job = shell(&self.site.controller, &submit)?.trim().to_owned();
         self.job_is(&job, "RUNNING")?;
-        shell(&self.site.controller, &format!("systemctl enable --now {WATCH}"))?;
-        for block in blocks(&self.readme, SECTIONS[1])? {
-            self.site.typed(&block)?;
-        }
+        self.type_line(&self.site.controller, "systemctl enable --now topology-gen-watch")?;
+        self.typed(SECTIONS[1])?;
         self.job_is(&job, "RUNNING")?;
         let program = format!("readlink /proc/$(systemctl show --property=MainPID --value {WATCH})/exe");
         let program = shell(&self.site.controller, &program)?;
@@ -202,6 +245,11 @@ impl Play<'_> {
             program.trim() == "/usr/bin/topology-gen",
             "{WATCH} does not run the new program: {program:?}"
         );
+        self.type_line(&self.site.controller, "systemctl reload topology-gen-watch")?;
+        wait_for("the service goes on", SOON, || {
+            let said = shell(&self.site.controller, &format!("journalctl --quiet --output=cat -u {WATCH}"))?;
+            Ok(if said.contains("told to go on") { Ok(()) } else { Err(said) })
+        })?;
         self.version_is(self.packages.higher_version)?;
         for tray in &self.site.trays {
             let kept = shell(tray, "tail -n 1 /etc/logrotate.d/imex-prolog /etc/slurm-nvlink/imex.toml")?;
@@ -216,7 +264,7 @@ impl Play<'_> {
     fn downgrade(&self) -> Result<()> {
         self.site.bring(&self.packages.these)?;
         for machine in self.site.machines() {
-            shell(machine, "apt install --allow-downgrades ./*.deb")?;
+            self.type_line(machine, "apt install --allow-downgrades ./*.deb")?;
         }
         shell(&self.site.controller, "systemctl restart slurmctld")?;
         self.version_is(env!("CARGO_PKG_VERSION"))?;
@@ -276,15 +324,20 @@ impl Play<'_> {
     fn back(&self) -> Result<()> {
         let topology = shell(&self.site.controller, "scontrol show topology")?;
         self.typed(SECTIONS[2])?;
+        self.site.wait_idle()?;
         ensure!(!self.mapped()?, "slurmctld has loaded our plugin");
         let stock = shell(&self.site.controller, "scontrol show topology")?;
         ensure!(stock == topology, "the same blocks on stock:\n{stock}");
         self.domains(2, 1)?;
-        self.nothing_runs()
+        self.nothing_runs()?;
+        shell(&self.site.controller, "apt install ./*.deb\nsystemctl restart slurmctld")?;
+        self.site.wait_idle()?;
+        self.steered()
     }
 
     fn remove(&self, before: &[BTreeSet<String>]) -> Result<()> {
         let printed = self.typed(SECTIONS[3])?;
+        self.site.wait_idle()?;
         ensure!(!printed.contains("still names"), "{printed}");
         let said = shell(&self.site.controller, &format!("{JOB}=4 hostname"))?;
         ensure!(said.lines().count() == 4, "{said}");

@@ -9,7 +9,8 @@
 //! ```
 //! ````
 
-use anyhow::{Result, bail};
+use ::tests::documents::{Document, Form};
+use anyhow::{Result, bail, ensure};
 
 /// Where a block of commands is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,43 +23,36 @@ pub(super) enum Place {
     Trays,
 }
 
-/// A block of commands.
+/// Commands that are typed one after the other at the same place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Block<'a> {
+pub(super) struct Block {
     pub(super) place: Place,
     /// Its lines, for a shell.
-    pub(super) lines: &'a str,
+    pub(super) lines: String,
 }
 
-/// The blocks below the heading `## title`, in order.
+/// The blocks below the heading `title`, in order.
 ///
 /// # Errors
-/// There is no such heading, it has no blocks, or one of them does not say where it is typed.
-pub(super) fn blocks<'a>(text: &'a str, title: &str) -> Result<Vec<Block<'a>>> {
-    let Some((_, section)) = text.split_once(&format!("\n## {title}\n")) else {
-        bail!("no heading {title:?}");
-    };
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let mut blocks = Vec::new();
-    let mut parts = section.split("\n```");
-    parts.next();
-    // Blocks and the prose behind them take turns.
-    while let Some(part) = parts.next() {
-        let Some((head, lines)) = part.split_once('\n') else { bail!("{title}: a block has no lines") };
-        let place = match head.strip_prefix("sh ") {
-            Some("everywhere") => Place::Everywhere,
-            Some("controller") => Place::Controller,
-            Some("trays") => Place::Trays,
-            _ => bail!("{title}: the block {head:?} does not say where it is typed"),
+/// There are none, or one of them does not say where it is typed.
+pub(super) fn blocks(document: &Document, title: &str) -> Result<Vec<Block>> {
+    let mut blocks: Vec<Block> = Vec::new();
+    for code in document.code().into_iter().filter(|code| code.heading == title) {
+        let place = match &code.form {
+            Form::Shell(place) => match place.as_str() {
+                "everywhere" => Place::Everywhere,
+                "controller" => Place::Controller,
+                "trays" => Place::Trays,
+                _ => bail!("{title}: {:?} does not say where it is typed", code.text),
+            },
+            Form::Inline | Form::Line => continue,
         };
-        blocks.push(Block { place, lines });
-        if parts.next().is_none() {
-            bail!("{title}: a block does not end");
+        match blocks.last_mut().filter(|block| block.place == place) {
+            Some(block) => block.lines.push_str(&format!("\n{}", code.text)),
+            None => blocks.push(Block { place, lines: code.text }),
         }
     }
-    if blocks.is_empty() {
-        bail!("{title}: there are no commands");
-    }
+    ensure!(!blocks.is_empty(), "{}: no commands below {title:?}", document.name);
     Ok(blocks)
 }
 
@@ -68,30 +62,33 @@ mod tests {
 
     const TEXT: &str = "# a\n\n## b\n\n```sh trays\none\ntwo\n```\nprose\n\n```sh controller\nthree\n```\n\n## c\n\n```sh\nfour\n```\n";
 
+    fn document() -> Document {
+        Document { name: "x.md".to_owned(), text: TEXT.to_owned() }
+    }
+
     #[test]
     fn blocks_are_those_of_the_heading_with_their_places() {
-        let found = blocks(TEXT, "b").unwrap();
+        let found = blocks(&document(), "b").unwrap();
         assert_eq!(
             found,
             [
-                Block { place: Place::Trays, lines: "one\ntwo" },
-                Block { place: Place::Controller, lines: "three" }
+                Block { place: Place::Trays, lines: "one\ntwo".to_owned() },
+                Block { place: Place::Controller, lines: "three".to_owned() }
             ]
         );
     }
 
     #[test]
     fn what_cannot_be_typed_is_refused() {
-        assert_eq!(blocks(TEXT, "d").unwrap_err().to_string(), "no heading \"d\"");
-        assert!(blocks(TEXT, "c").unwrap_err().to_string().contains("where it is typed"));
-        assert!(blocks("\n## e\nx\n", "e").unwrap_err().to_string().contains("no commands"));
+        assert!(blocks(&document(), "d").unwrap_err().to_string().contains("no commands below \"d\""));
+        assert!(blocks(&document(), "c").unwrap_err().to_string().contains("where it is typed"));
     }
 
     #[test]
     fn the_readme_has_all_that_is_typed() {
-        let readme = include_str!("../../../../README.md");
-        for title in super::super::SECTIONS {
-            blocks(readme, title).unwrap();
+        let readme = ::tests::documents::named("README.md").unwrap();
+        for title in ::tests::documents::PLAYED_SECTIONS {
+            blocks(&readme, title).unwrap();
         }
     }
 }

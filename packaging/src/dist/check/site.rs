@@ -112,7 +112,7 @@ impl Site {
     ///
     /// # Errors
     /// A command fails.
-    pub(super) fn typed(&self, block: &Block<'_>) -> Result<String> {
+    pub(super) fn typed(&self, block: &Block) -> Result<String> {
         let machines: Vec<&Machine> = match block.place {
             Place::Everywhere => self.machines().collect(),
             Place::Controller => vec![&self.controller],
@@ -120,7 +120,7 @@ impl Site {
         };
         let mut printed = String::new();
         for machine in machines {
-            printed.push_str(&shell(machine, block.lines)?);
+            printed.push_str(&shell(machine, &block.lines)?);
         }
         Ok(printed)
     }
