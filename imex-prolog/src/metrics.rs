@@ -1,12 +1,14 @@
 //! Metrics in the text form of Prometheus, for the textfile collector of a node exporter.
 //!
 //! Each run reads the file that the last one wrote, adds itself and replaces it in one step. A file that is missing
-//! or of another form begins anew, which readers of counters expect.
+//! or of another form begins anew, which readers of counters expect. Each counter is there from the first run on: of one that
+//! appears when it is 1 already, nobody can tell that it has grown.
 #![forbid(unsafe_code)]
 
 use crate::deadline::Deadline;
 use crate::lock::{LockError, TrayLock};
 use crate::secure_fs::{Dir, FsError};
+use crate::verdict::WORDS;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -63,11 +65,14 @@ const METRICS: [(&str, &str, &str); 7] = [
     ("runs_total", "counter", "Runs by program and outcome."),
     ("run_seconds_total", "counter", "Time spent in runs by program."),
     ("last_run_seconds", "gauge", "Length of the last run by program."),
-    ("last_run_timestamp_seconds", "gauge", "End of the last run by program."),
+    ("last_run_timestamp_seconds", "gauge", "End of the last run by program and outcome."),
     ("last_phase_seconds", "gauge", "Length of each phase of the last run by program."),
     ("events_total", "counter", "What went wrong between runs."),
     ("last_event_timestamp_seconds", "gauge", "When that happened last."),
 ];
+
+/// The label of [`Event::DaemonLost`].
+const DAEMON_LOST: &str = "event=\"daemon-lost\"";
 
 /// Adds a run to the file in `directory`.
 ///
@@ -83,7 +88,7 @@ pub fn add(directory: &Path, state: &Dir, run: Run<'_>) -> Result<(), MetricsErr
 /// [`MetricsError`].
 pub fn count_event(directory: &Path, state: &Dir, event: Event, now: u64) -> Result<(), MetricsError> {
     let labels = match event {
-        Event::DaemonLost => "event=\"daemon-lost\"",
+        Event::DaemonLost => DAEMON_LOST,
     };
     change(directory, state, |samples| {
         *samples.entry(("events_total".to_owned(), labels.to_owned())).or_default() += 1.0;
@@ -95,9 +100,10 @@ pub fn count_event(directory: &Path, state: &Dir, event: Event, now: u64) -> Res
 fn change(directory: &Path, state: &Dir, change: impl FnOnce(&mut Samples)) -> Result<(), MetricsError> {
     let _lock = TrayLock::take_named(state, "metrics.lock", Deadline::after(LOCK_PATIENCE))
         .map_err(MetricsError::Lock)?;
-    let dir = Dir::open(directory).map_err(MetricsError::Directory)?;
+    let dir = Dir::open_below_others(directory).map_err(MetricsError::Directory)?;
     let old = dir.read(FILE, LEN_MAX).unwrap_or_default().unwrap_or_default();
     let mut samples = parse(&String::from_utf8_lossy(&old));
+    begin(&mut samples);
     change(&mut samples);
     // Read by a collector that does not run as root.
     dir.write_atomic(FILE, text(&samples).as_bytes(), 0o644).map_err(MetricsError::Write)
@@ -105,6 +111,20 @@ fn change(directory: &Path, state: &Dir, change: impl FnOnce(&mut Samples)) -> R
 
 /// Values by metric and labels, both as in the file.
 type Samples = BTreeMap<(String, String), f64>;
+
+/// Begins counters that are not there yet.
+fn begin(samples: &mut Samples) {
+    for (hook, words) in WORDS {
+        for word in words {
+            let labels = format!("hook=\"{hook}\",outcome=\"{word}\"");
+            samples.entry(("runs_total".to_owned(), labels)).or_default();
+        }
+        samples.entry(("run_seconds_total".to_owned(), format!("hook=\"{hook}\""))).or_default();
+    }
+    samples.entry(("events_total".to_owned(), DAEMON_LOST.to_owned())).or_default();
+    // As an earlier release wrote it.
+    samples.retain(|(name, labels), _| name != "last_run_timestamp_seconds" || labels.contains(",outcome="));
+}
 
 fn count(samples: &mut Samples, run: Run<'_>) {
     let hook = run.hook;
@@ -116,7 +136,7 @@ fn count(samples: &mut Samples, run: Run<'_>) {
     *samples.entry(key("run_seconds_total", &only_hook)).or_default() += seconds;
     samples.insert(key("last_run_seconds", &only_hook), seconds);
     #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
-    samples.insert(key("last_run_timestamp_seconds", &only_hook), run.now as f64);
+    samples.insert(key("last_run_timestamp_seconds", &outcome), run.now as f64);
     samples.retain(|(name, labels), _| name != "last_phase_seconds" || !labels.starts_with(&only_hook));
     for (phase, millis) in run.phases {
         let labels = format!("{only_hook},phase=\"{phase}\"");
@@ -178,13 +198,23 @@ mod tests {
         assert_eq!(
             samples,
             [
+                "slurm_nvlink_imex_runs_total{hook=\"epilog\",outcome=\"fault\"} 0",
+                "slurm_nvlink_imex_runs_total{hook=\"epilog\",outcome=\"no-domain\"} 0",
+                "slurm_nvlink_imex_runs_total{hook=\"epilog\",outcome=\"nothing-to-do\"} 0",
+                "slurm_nvlink_imex_runs_total{hook=\"epilog\",outcome=\"removed\"} 0",
+                "slurm_nvlink_imex_runs_total{hook=\"prolog\",outcome=\"ended\"} 0",
                 "slurm_nvlink_imex_runs_total{hook=\"prolog\",outcome=\"fault\"} 1",
+                "slurm_nvlink_imex_runs_total{hook=\"prolog\",outcome=\"no-domain\"} 0",
+                "slurm_nvlink_imex_runs_total{hook=\"prolog\",outcome=\"nothing-to-do\"} 0",
                 "slurm_nvlink_imex_runs_total{hook=\"prolog\",outcome=\"ready\"} 2",
+                "slurm_nvlink_imex_run_seconds_total{hook=\"epilog\"} 0",
                 "slurm_nvlink_imex_run_seconds_total{hook=\"prolog\"} 1.5",
                 "slurm_nvlink_imex_last_run_seconds{hook=\"prolog\"} 0.5",
-                "slurm_nvlink_imex_last_run_timestamp_seconds{hook=\"prolog\"} 1790000000",
+                "slurm_nvlink_imex_last_run_timestamp_seconds{hook=\"prolog\",outcome=\"fault\"} 1790000000",
+                "slurm_nvlink_imex_last_run_timestamp_seconds{hook=\"prolog\",outcome=\"ready\"} 1790000000",
                 "slurm_nvlink_imex_last_phase_seconds{hook=\"prolog\",phase=\"forming\"} 0.41",
                 "slurm_nvlink_imex_last_phase_seconds{hook=\"prolog\",phase=\"read\"} 0.002",
+                "slurm_nvlink_imex_events_total{event=\"daemon-lost\"} 0",
             ]
         );
         assert_eq!(text.matches("# TYPE").count(), METRICS.len());
@@ -216,6 +246,13 @@ mod tests {
             ]
         );
         assert_eq!(samples.keys().filter(|(name, _)| name == "runs_total").count(), 1);
+    }
+
+    #[test]
+    fn the_time_that_an_earlier_release_wrote_goes() {
+        let mut samples = parse("slurm_nvlink_imex_last_run_timestamp_seconds{hook=\"prolog\"} 5\n");
+        begin(&mut samples);
+        assert!(samples.keys().all(|(name, _)| name != "last_run_timestamp_seconds"), "{samples:?}");
     }
 
     proptest! {

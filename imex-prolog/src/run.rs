@@ -149,7 +149,10 @@ pub fn run(hook: Hook, surroundings: &Surroundings) -> Outcome {
         let state = Dir::create(&surroundings.paths.run_dir, 0o700).map_err(MetricsError::Directory);
         if let Err(error) = state.and_then(|state| metrics::add(directory, &state, run)) {
             let report = Report::of_error(Blame::Config, &error).to_string();
-            tracing::warn!("{}; correct metrics.directory or its owner and mode", report.replace('\n', ";"));
+            tracing::warn!(
+                "{}; correct metrics.directory or its owner and mode",
+                report.replace("\n  ", "; ")
+            );
         }
     }
     outcome

@@ -79,6 +79,8 @@ pub struct Dir {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     OnTheWay,
+    /// On the way to a directory of ours that lies below other users'.
+    OfOthers,
     Last,
 }
 
@@ -88,7 +90,16 @@ impl Dir {
     /// # Errors
     /// [`FsError`] for a missing, unsafe or linked component.
     pub fn open(path: &Path) -> Result<Self, FsError> {
-        Self::walk(path, None)
+        Self::walk(path, Place::OnTheWay, None)
+    }
+
+    /// Opens `path`, which may lie below directories of other users, as that of Debian's node exporter does. It itself must be
+    /// root's or ours as ever, and no link is followed: all that its neighbours can do is to take it away.
+    ///
+    /// # Errors
+    /// As [`Dir::open`].
+    pub fn open_below_others(path: &Path) -> Result<Self, FsError> {
+        Self::walk(path, Place::OfOthers, None)
     }
 
     /// Opens `path`; missing components are made, the last one with `mode`, others with 0755.
@@ -96,10 +107,10 @@ impl Dir {
     /// # Errors
     /// As [`Dir::open`], and when a directory cannot be made.
     pub fn create(path: &Path, mode: u32) -> Result<Self, FsError> {
-        Self::walk(path, Some(mode))
+        Self::walk(path, Place::OnTheWay, Some(mode))
     }
 
-    fn walk(path: &Path, create: Option<u32>) -> Result<Self, FsError> {
+    fn walk(path: &Path, way: Place, create: Option<u32>) -> Result<Self, FsError> {
         let names = plain_components(path)?;
         let root = PathBuf::from("/");
         let fd = open("/", directory_flags(), Mode::empty()).map_err(|source| call("open", &root, source))?;
@@ -109,7 +120,7 @@ impl Dir {
             if let Some(mode) = create {
                 here.make_subdir(name, if last { mode } else { 0o755 })?;
             }
-            here = here.enter(name, if last { Place::Last } else { Place::OnTheWay })?;
+            here = here.enter(name, if last { Place::Last } else { way })?;
         }
         Ok(here)
     }
@@ -148,7 +159,11 @@ impl Dir {
             .map_err(|source| call("open directory", &path, source))?;
         let stat = fstat(fd.as_fd()).map_err(|source| call("look at", &path, source))?;
         let sticky = stat.st_mode & STICKY != 0;
-        let passable = place == Place::OnTheWay && sticky && is_trusted_owner(&stat);
+        let passable = match place {
+            Place::OnTheWay => sticky && is_trusted_owner(&stat),
+            Place::OfOthers => true,
+            Place::Last => false,
+        };
         if !(is_ours(&stat) || passable) {
             return Err(not_safe(path, &stat));
         }

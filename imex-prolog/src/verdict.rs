@@ -29,6 +29,19 @@ use crate::tray::TrayError;
 use fabric::names::BlockName;
 use fabric::report::{Blame, Report};
 
+const NOTHING: &str = "nothing-to-do";
+const READY: &str = "ready";
+const ENDED: &str = "ended";
+const REMOVED: &str = "removed";
+const FAULT: &str = "fault";
+const NO_DOMAIN: &str = "no-domain";
+
+/// The words of [`Outcome::word`] by program.
+pub const WORDS: [(&str, &[&str]); 2] = [
+    ("prolog", &[READY, ENDED, NOTHING, FAULT, NO_DOMAIN]),
+    ("epilog", &[REMOVED, NOTHING, FAULT, NO_DOMAIN]),
+];
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -57,10 +70,10 @@ impl Outcome {
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Nothing(_) => "nothing-to-do",
+            Self::Nothing(_) => NOTHING,
             Self::Done(word, _) => word,
-            Self::Refused(report) if report.blame == Blame::Node => "fault",
-            Self::Refused(_) => "no-domain",
+            Self::Refused(report) if report.blame == Blame::Node => FAULT,
+            Self::Refused(_) => NO_DOMAIN,
         }
     }
 
@@ -86,7 +99,7 @@ pub struct Domain<'a> {
 pub fn of_begin(result: Result<Begun, TrayError>, domain: Domain<'_>) -> Outcome {
     match result {
         Ok(Begun::Ready { after, agreed, domain: word }) => Outcome::Done(
-            "ready",
+            READY,
             format!(
                 "all {} members connected after {} ms, all complete {} ms later, domain {word}",
                 domain.members.len(),
@@ -94,8 +107,8 @@ pub fn of_begin(result: Result<Begun, TrayError>, domain: Domain<'_>) -> Outcome
                 agreed.as_millis()
             ),
         ),
-        Ok(Begun::AlreadyReady) => Outcome::Done("ready", "the domain was complete already".to_owned()),
-        Ok(Begun::RunEnded) => Outcome::Done("ended", "Slurm has ended this run of the job".to_owned()),
+        Ok(Begun::AlreadyReady) => Outcome::Done(READY, "the domain was complete already".to_owned()),
+        Ok(Begun::RunEnded) => Outcome::Done(ENDED, "Slurm has ended this run of the job".to_owned()),
         Ok(Begun::ChannelTaken(job)) => Outcome::Refused(
             Report::new(Blame::Config, format!("job {job} on this node has the IMEX channel that this job would get"))
                 .with_hint("let Slurm give the channels: SwitchType=switch/nvidia_imex; or raise channel.count together with NVreg_ImexChannelCount"),
@@ -147,7 +160,7 @@ pub fn of_end(result: Result<Closed, TrayError>) -> Outcome {
                 Ended::Gracefully => "the daemon has ended in order",
                 Ended::Killed => "the daemon had to be killed",
             };
-            Outcome::Done("removed", format!("{was}; {daemon}"))
+            Outcome::Done(REMOVED, format!("{was}; {daemon}"))
         }
         Err(error) => Outcome::Refused(tray_report(&error)),
     }

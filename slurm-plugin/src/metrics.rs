@@ -16,6 +16,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use fabric::placement::metrics_folder;
 
 use crate::host::run_folder::RunFolder;
+use crate::place::REASONS;
 use crate::{slurm_log, wall};
 
 /// Name of the file.
@@ -223,8 +224,11 @@ impl Counts {
                 "jobs_placed_total" => {
                     vec![(label("partitions", "one"), one), (label("partitions", "several"), several)]
                 }
+                // Each is there from the beginning: of one that appears when it is 1 already, nobody can tell that it has grown.
                 "jobs_refused_total" => {
-                    self.refused.iter().map(|(reason, count)| (label("reason", reason), *count)).collect()
+                    let mut all: BTreeMap<&str, u64> = REASONS.map(|reason| (reason, 0)).into();
+                    all.extend(&self.refused);
+                    all.into_iter().map(|(reason, count)| (label("reason", reason), count)).collect()
                 }
                 _ => vec![(String::new(), now)],
             };
@@ -267,7 +271,10 @@ mod tests {
         let samples = |sound: bool| -> Vec<String> {
             let text = counts.text(&labels(("abcd", "known")), sound, 1_790_000_000);
             assert_eq!(text.matches("# TYPE").count(), METRICS.len());
-            text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+            assert_eq!(text.matches("jobs_refused_total{").count(), REASONS.len());
+            let is_zero = |line: &str| line.contains("jobs_refused_total") && line.ends_with(" 0");
+            let told = |line: &&str| !line.starts_with('#') && !is_zero(line);
+            text.lines().filter(told).map(str::to_owned).collect()
         };
         let version = env!("CARGO_PKG_VERSION");
         let slurm = crate::abi::confirmation::release(crate::abi::SLURM_VERSION_NUMBER);

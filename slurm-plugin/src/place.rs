@@ -24,6 +24,7 @@ use crate::host::shadow::Shadow;
 use crate::model::Model;
 use crate::{metrics, slurm_log};
 use failed::Failed;
+pub(crate) use reason::WORDS as REASONS;
 use reason::{Reason, digest};
 use said::Topic;
 use survey::{Health, NodeSet, Pick, Survey};

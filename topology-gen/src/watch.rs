@@ -75,6 +75,9 @@ pub enum End {
 }
 
 impl End {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Applied, Self::RolledBack, Self::Refused, Self::Busy, Self::Failed];
+
     /// One word, for the metrics.
     pub fn word(self) -> &'static str {
         match self {

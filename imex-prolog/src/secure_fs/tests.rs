@@ -39,6 +39,18 @@ fn a_directory_that_others_may_write_to_is_refused_even_when_sticky() {
 }
 
 #[test]
+fn below_directories_of_others_only_the_last_one_must_be_ours() {
+    let (temp, dir) = fresh();
+    std::fs::set_permissions(temp.path().join("a"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(matches!(Dir::open(dir.path()), Err(FsError::Unsafe { .. })));
+    Dir::open_below_others(dir.path()).unwrap().write_atomic("file", b"x", 0o644).unwrap();
+    symlink(temp.path().join("a"), temp.path().join("link")).unwrap();
+    assert!(matches!(Dir::open_below_others(&temp.path().join("link/b")), Err(FsError::Call { .. })));
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(matches!(Dir::open_below_others(dir.path()), Err(FsError::Unsafe { .. })));
+}
+
+#[test]
 fn what_was_written_is_read_back_and_has_its_mode() {
     let (_temp, dir) = fresh();
     dir.write_atomic("file", b"one", 0o600).unwrap();

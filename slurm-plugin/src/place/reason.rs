@@ -6,6 +6,21 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use fabric::placement::Refusal;
 
+/// The words of [`Reason::word`].
+pub(crate) const WORDS: [&str; 11] = [
+    "no-partition-free",
+    "no-room-for-segments",
+    "poor-segments",
+    "required-trays-apart",
+    "required-trays-in-the-way",
+    "required-trays-outside",
+    "required-trays-scattered",
+    "segment-too-large",
+    "short-of-cpus-or-gres",
+    "too-few-cpus",
+    "too-few-free-to-span",
+];
+
 /// Why a job is not placed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Reason {
@@ -99,6 +114,30 @@ mod tests {
         assert_eq!(waits(3, 2), waits(15, 1));
         assert_ne!(waits(15, 0), waits(15, 1), "a drained tray does");
         assert_ne!(waits(15, 0), Reason::ShortEverywhere.identity());
+    }
+
+    #[test]
+    fn every_word_is_listed_once() {
+        let within = None;
+        let refusals = [
+            Refusal::NoPartitionFree { wanted: 1, best_free: 0, best_unhealthy: 0 },
+            Refusal::RequiredTraysApart { required: 1 },
+            Refusal::RequiredTraysOutside { required: 1 },
+            Refusal::RequiredTraysScattered { required: 1, partitions: 1, allowed: 1 },
+            Refusal::RequiredTraysInTheWay { required: 1, segment: 1 },
+            Refusal::TooFewFreeToSpan { wanted: 1, partitions: 1, within, best_free: 0 },
+            Refusal::NoRoomForSegments { wanted: 1, segment: 1, room: 0, spread: false, within },
+            Refusal::SegmentTooLarge { segment: 1, largest: 0 },
+        ];
+        let others = [
+            Reason::TooFewCpus { cpus: 1, least: 1, most: 1 },
+            Reason::ShortEverywhere,
+            Reason::PoorSegments { cpus: 1, best: 0 },
+        ];
+        let all = refusals.into_iter().map(Reason::Partitions).chain(others);
+        let mut words: Vec<&str> = all.map(Reason::word).collect();
+        words.sort_unstable();
+        assert_eq!(words, WORDS);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::apply::backup::BackupError;
 use crate::apply::{ApplyError, Outcome};
 use crate::diff::diff;
 use crate::failure::{self, Failure, OK};
-use crate::watch::metrics::Metrics;
+use crate::watch::metrics::{DRY_RUN, FAILED, Metrics, SEEN};
 use crate::watch::notify::Notify;
 use crate::watch::{Decision, End, Policy, Rest, Seen, State};
 
@@ -197,13 +197,13 @@ impl<'a> Watcher<'a> {
         let now = self.now();
         let (decision, text) = match look {
             Ok(Look { seen, text }) => {
-                self.metrics.count("looks_total", "seen");
+                self.metrics.count("looks_total", SEEN);
                 self.metrics.set("last_look_timestamp_seconds", seconds_since_1970());
                 self.metrics.set("change_pending", u64::from(seen.change.is_some()));
                 (self.state.look(&seen, now), text)
             }
             Err(Failure(report)) => {
-                self.metrics.count("looks_total", "failed");
+                self.metrics.count("looks_total", FAILED);
                 (
                     self.state.blind(
                         std::iter::once(report.message).chain(report.detail).collect::<Vec<_>>().join("; "),
@@ -284,7 +284,7 @@ impl<'a> Watcher<'a> {
         if let Err(Failure(report)) = told {
             failure::print(&report, output.words);
         }
-        let word = if self.args.change.dry_run { "dry_run" } else { end.word() };
+        let word = if self.args.change.dry_run { DRY_RUN } else { end.word() };
         self.metrics.count("changes_total", word);
         self.state.ended(end, self.now());
         match end {
@@ -314,9 +314,9 @@ impl<'a> Watcher<'a> {
             }
         }
         self.metrics.set("needs_human", u64::from(rest.needs_human()));
-        let lost = u64::try_from(self.state.silent().len()).unwrap_or(u64::MAX);
-        self.metrics.set("lost_trays", lost);
         if !is_passing {
+            let lost = u64::try_from(self.state.silent().len()).unwrap_or(u64::MAX);
+            self.metrics.set("lost_trays", lost);
             self.rest = Some(rest);
         }
         if let Some(folder) = &self.args.watch.metrics

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::End;
 use crate::write::{self, WriteError};
 
 /// Name of the file.
@@ -24,14 +25,35 @@ const METRICS: [(&str, &str, &str); 9] = [
     ("last_change_timestamp_seconds", "gauge", "Time of the last change that was brought into force."),
 ];
 
-/// The values. Counters begin with the service.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The outcome of a look that saw the trays.
+pub const SEEN: &str = "seen";
+/// The outcome of a look that saw nothing.
+pub const FAILED: &str = "failed";
+/// The outcome of a change that was told only.
+pub const DRY_RUN: &str = "dry_run";
+
+/// The values. Counters begin with the service, all of them at once: of one that appears when it is 1 already, nobody can tell
+/// that it has grown.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metrics(BTreeMap<(&'static str, String), u64>);
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let looks = [SEEN, FAILED].map(|outcome| ("looks_total", outcome));
+        let changes =
+            End::ALL.map(End::word).into_iter().chain([DRY_RUN]).map(|outcome| ("changes_total", outcome));
+        Self(looks.into_iter().chain(changes).map(|(name, outcome)| ((name, label(outcome)), 0)).collect())
+    }
+}
+
+fn label(outcome: &str) -> String {
+    format!("{{outcome=\"{outcome}\"}}")
+}
 
 impl Metrics {
     /// Counts one; the label is the outcome.
     pub fn count(&mut self, name: &'static str, outcome: &str) {
-        *self.0.entry((name, format!("{{outcome=\"{outcome}\"}}"))).or_default() += 1;
+        *self.0.entry((name, label(outcome))).or_default() += 1;
     }
 
     /// Sets a value without a label.
@@ -84,8 +106,14 @@ mod tests {
         assert_eq!(
             samples,
             [
+                "slurm_nvlink_topology_looks_total{outcome=\"failed\"} 0",
                 "slurm_nvlink_topology_looks_total{outcome=\"seen\"} 2",
                 "slurm_nvlink_topology_changes_total{outcome=\"applied\"} 1",
+                "slurm_nvlink_topology_changes_total{outcome=\"busy\"} 0",
+                "slurm_nvlink_topology_changes_total{outcome=\"dry_run\"} 0",
+                "slurm_nvlink_topology_changes_total{outcome=\"failed\"} 0",
+                "slurm_nvlink_topology_changes_total{outcome=\"refused\"} 0",
+                "slurm_nvlink_topology_changes_total{outcome=\"rolled_back\"} 0",
                 "slurm_nvlink_topology_trays{state=\"member\"} 36",
                 "slurm_nvlink_topology_needs_human 0",
             ]
