@@ -11,7 +11,7 @@ use tests::cli::ClusterCommand;
 use tests::{endurance, soak};
 
 use crate::workspace::Workspace;
-use crate::{artifacts, bench, cross, demo, dist, fuzz, install, memcheck, setup, test};
+use crate::{artifacts, bench, cross, demo, dist, fuzz, install, memcheck, monitoring, setup, test};
 
 /// Set up, build, test and demonstrate slurm-nvlink.
 #[derive(Parser)]
@@ -62,6 +62,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// A real slurmctld with the plugin under valgrind's memcheck, through jobs, moved nodes and reconfigures.
     Memcheck(memcheck::Options),
+    /// A real Prometheus and node exporters over a test cluster: metrics, alerts, the dashboard's panels, and its picture.
+    Monitoring(monitoring::Options),
     /// Build for aarch64 and test that under emulation.
     Arm {
         /// Run only the tests whose name contains this text.
@@ -135,6 +137,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dist(options) => dist::run(&workspace, &options)?,
         Command::Fuzz(options) => return fuzz::run(&workspace, &options),
         Command::Memcheck(options) => return memcheck::run(&workspace, &options),
+        Command::Monitoring(options) => return monitoring::run(&workspace, &options),
         Command::Arm { filter } => {
             setup::ensure()?;
             let outcome = cross::test(&workspace, filter.as_deref(), &workspace.fresh_log("arm")?)?;

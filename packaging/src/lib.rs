@@ -25,6 +25,7 @@ mod fuzz;
 mod install;
 mod libtest;
 mod memcheck;
+mod monitoring;
 mod outcome;
 mod setup;
 mod slurm;

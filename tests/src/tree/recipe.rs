@@ -44,6 +44,16 @@ impl Recipe {
         Ok(Self::named(&format!("memcheck-{architecture}"), &architecture, &packages, &[]))
     }
 
+    /// The recipe for this machine's architecture with Prometheus, its node exporter, and curl to ask it.
+    ///
+    /// # Errors
+    /// As [`Recipe::for_this_machine`].
+    pub fn for_monitoring() -> anyhow::Result<Self> {
+        let architecture = Self::for_this_machine()?.architecture;
+        let packages = format!("{PACKAGES},prometheus,prometheus-node-exporter,curl");
+        Ok(Self::named(&format!("monitoring-{architecture}"), &architecture, &packages, &[]))
+    }
+
     fn for_architecture(architecture: &str) -> Self {
         Self::named(architecture, architecture, PACKAGES, &[])
     }
