@@ -49,6 +49,16 @@ pub struct Options {
     /// Only situations whose name contains this text.
     #[arg(long)]
     only: Option<String>,
+    /// In the place of stock: ours with these settings in slurm.conf's TopologyParam, to see what they cost.
+    #[arg(long, value_name = "PARAM")]
+    against: Option<String>,
+}
+
+impl Options {
+    /// What stands in the first column.
+    fn first(&self) -> &'static str {
+        if self.against.is_some() { "with it" } else { "stock" }
+    }
 }
 
 /// Which trays are busy.
@@ -129,7 +139,7 @@ impl Row {
     }
 }
 
-/// Measures, prints a table, and writes `eval.json` and `eval.svg` into `folder`.
+/// Measures, prints a table, and writes `eval.json` and `eval.svg` into `folder`, unless ours was held against itself.
 ///
 /// # Errors
 /// A host fails or a file cannot be written.
@@ -143,6 +153,10 @@ pub fn run(parts: &Parts, options: &Options, folder: &Path) -> anyhow::Result<Ve
         for gpus in [0, GPUS] {
             size(parts, options, nodes, gpus, &mut rows)?;
         }
+    }
+    if options.against.is_some() {
+        println!("\nload average {}", load_average());
+        return Ok(rows);
     }
     println!("\n{}load average {}", goals::text(&rows), load_average());
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -174,12 +188,15 @@ fn size(parts: &Parts, options: &Options, nodes: u32, gpus: u16, rows: &mut Vec<
                 continue;
             }
             if pair.is_none() {
-                let started = Pair::start(parts, &cluster, false)?;
-                heading(&started, &cluster);
+                let started = match &options.against {
+                    None => Pair::start(parts, &cluster, false)?,
+                    Some(param) => Pair::of_ours(parts, &cluster, param)?,
+                };
+                heading(&started, &cluster, options);
                 pair = Some(started);
             }
             let Some(pair) = &mut pair else { continue };
-            if RETRIED.0.contains(&job_name) && cluster.nodes() > RETRIED.1 {
+            if options.against.is_none() && RETRIED.0.contains(&job_name) && cluster.nodes() > RETRIED.1 {
                 println!(
                     "{fill_name:<12}{job_name:<22}  not measured: stock alone takes minutes for one answer"
                 );
@@ -188,25 +205,35 @@ fn size(parts: &Parts, options: &Options, nodes: u32, gpus: u16, rows: &mut Vec<
             let job = Job { asked, excluded: Vec::new(), hres_left: Vec::new() };
             let scene = Scene { cluster: cluster.clone(), trays: trays(fill, racks), job };
             let row = measure(pair, &scene, fill_name, job_name)?;
-            println!("{}", line(&row));
+            println!("{}", line(&row, options.first()));
             rows.push(row);
         }
     }
     Ok(())
 }
 
-fn heading(pair: &Pair, cluster: &Cluster) {
+fn heading(pair: &Pair, cluster: &Cluster, options: &Options) {
+    if let Some(param) = &options.against {
+        println!("\n\"{}\" is ours with TopologyParam={param}", options.first());
+    }
     println!(
-        "\n{} nodes in {} partitions{}; model built in {:.1} ms by stock, {:.1} ms by ours (with stock's beside it)",
+        "\n{} nodes in {} partitions{}; model built in {:.1} ms by {}, {:.1} ms by ours (with stock's beside it)",
         cluster.nodes(),
         cluster.racks.len(),
         if cluster.gpus > 0 { ", with GPUs" } else { "" },
         pair.stock.build_ns as f64 / 1e6,
+        options.first(),
         pair.ours.build_ns as f64 / 1e6
     );
     println!(
         "{:<12}{:<22}{:>20}{:>20}{:>20}{:>9}{:>9}  answers",
-        "trays busy", "job", "stock", "ours", "floor", "gain", "x floor"
+        "trays busy",
+        "job",
+        options.first(),
+        "ours",
+        "floor",
+        "gain",
+        "x floor"
     );
 }
 
@@ -283,11 +310,11 @@ fn summary(mut times: Vec<u64>) -> Option<Times> {
     Some(Times { median: *at(50)?, p99: *at(99)? })
 }
 
-fn line(row: &Row) -> String {
+fn line(row: &Row, first: &str) -> String {
     let cell = |times: Times| format!("{:.1} ({:.1})", times.median as f64 / 1e3, times.p99 as f64 / 1e3);
     let answer = |rc: i32| if rc == 0 { "placed".to_owned() } else { format!("refused {rc}") };
     format!(
-        "{:<12}{:<22}{:>20}{:>20}{:>20}{:>8.1}x{:>9}  stock {}, ours {}",
+        "{:<12}{:<22}{:>20}{:>20}{:>20}{:>8.1}x{:>9}  {first} {}, ours {}",
         row.fill,
         row.job,
         cell(row.stock),

@@ -87,6 +87,20 @@ impl Pair {
         Ok(pair)
     }
 
+    /// Starts ours twice: with settings in `TopologyParam` in the place of stock, and without.
+    ///
+    /// # Errors
+    /// One of them does not start.
+    pub fn of_ours(parts: &Parts, cluster: &Cluster, param: &str) -> anyhow::Result<Self> {
+        let mut pair = Self {
+            stock: Host::start_with_param(parts, cluster, param).context("the host with settings")?,
+            ours: Host::start(parts, Loads::Ours, cluster, false).context("the host with ours")?,
+        };
+        pair.stock.ready(cluster).context("the host with settings")?;
+        pair.ours.ready(cluster).context("the host with ours")?;
+        Ok(pair)
+    }
+
     /// Makes changes on both, and in the cluster.
     ///
     /// # Errors

@@ -63,6 +63,15 @@ impl Host {
         Self::start_with(parts, loads, cluster, &cluster.topology_yaml(), verbose, &[])
     }
 
+    /// Starts a host of ours with settings in slurm.conf's `TopologyParam`.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_with_param(parts: &Parts, cluster: &Cluster, param: &str) -> anyhow::Result<Self> {
+        let more = format!("TopologyParam={param}\n");
+        Self::start_as(parts, Loads::Ours, cluster, (&cluster.topology_yaml(), &more), false, &[])
+    }
+
     /// Starts a host with any topology.yaml, which it may not survive, and with more in its environment.
     ///
     /// # Errors
@@ -72,6 +81,18 @@ impl Host {
         loads: Loads,
         cluster: &Cluster,
         topology_yaml: &str,
+        verbose: bool,
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        Self::start_as(parts, loads, cluster, (topology_yaml, ""), verbose, environment)
+    }
+
+    /// Starts a host with a topology.yaml and more lines in its slurm.conf.
+    fn start_as(
+        parts: &Parts,
+        loads: Loads,
+        cluster: &Cluster,
+        (topology_yaml, more): (&str, &str),
         verbose: bool,
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
@@ -87,7 +108,7 @@ impl Host {
             plugin_dir = format!("{}:{plugin_dir}", ours.display());
         }
         let configuration = directory.path().join("slurm.conf");
-        fs::write(&configuration, slurm_conf(&plugin_dir, cluster))?;
+        fs::write(&configuration, slurm_conf(&plugin_dir, cluster) + more)?;
         fs::write(directory.path().join("topology.yaml"), topology_yaml)?;
         let log = fs::File::create(directory.path().join("log"))?;
 
