@@ -33,6 +33,8 @@ pub(super) struct Actor<'a> {
     pub(super) refused: Vec<String>,
     /// Some rack shows other partitions than in the beginning.
     pub(super) cut: bool,
+    /// slurmctld was killed.
+    pub(super) killed_controller: bool,
 }
 
 impl<'a> Actor<'a> {
@@ -48,6 +50,7 @@ impl<'a> Actor<'a> {
             off: Vec::new(),
             refused: Vec::new(),
             cut: false,
+            killed_controller: false,
         }
     }
 
@@ -82,7 +85,10 @@ impl<'a> Actor<'a> {
             }
             Event::RestartSlurmd(tray) => self.cluster.restart_slurmd(&self.nodes[*tray]),
             Event::RestartController => self.restart_controller(Signal::SIGTERM),
-            Event::KillController => self.restart_controller(Signal::SIGKILL),
+            Event::KillController => {
+                self.killed_controller = true;
+                self.restart_controller(Signal::SIGKILL)
+            }
             Event::Reconfigure => self.cluster.ctl(&["scontrol", "reconfigure"]).map(drop),
             Event::CutRack(rack) => self.cut(*rack),
             Event::Cancel => self.to_a_job(picture, |line| !line.has_ended(), &["scancel"]),

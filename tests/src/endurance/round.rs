@@ -26,6 +26,11 @@ const IMEX: &str = "[deadlines]\nready_seconds = 60\nown_ready_seconds = 20\nfab
 const LOOK: Duration = Duration::from_millis(400);
 /// slurmctld answers again after a restart.
 const ANSWERS: Duration = Duration::from_secs(60);
+/// After a SIGKILL slurmctld believes of a job that has ended just before that it still runs, until the job's first tray
+/// registers (Slurm 26.05 src/slurmctld/job_mgr.c, `_purge_missing_jobs`) more than BatchStartTimeout and 10 s, by default
+/// 20 s, after slurmctld's last start or reconfigure. By themselves trays register every half hour or so; an operator
+/// restarts slurmd there.
+const BELIEVES: Duration = Duration::from_secs(30);
 /// Every job ends when nothing is wrong any more: with their prologs, dozens of jobs one after the other.
 const ALL_OVER: Duration = Duration::from_secs(300);
 /// The trays are idle when no job is there.
@@ -245,6 +250,7 @@ impl<'a> Stage<'a> {
         notes: &mut Notes,
     ) -> anyhow::Result<()> {
         let known = blocks(self.cluster)?;
+        let mut registers_at = actor.killed_controller.then(|| Instant::now() + BELIEVES);
         let over = wait_for("all jobs are over", ALL_OVER, || {
             let picture = self.look()?;
             self.watch(&picture, Some(&known), actor, notes)?;
@@ -264,6 +270,11 @@ impl<'a> Stage<'a> {
                 picture.jobs.iter().filter(|(_, line)| actor.asked.contains_key(&line.name)).collect();
             for (job, _) in mine.iter().filter(|(_, line)| line.is_held()) {
                 self.capture(&["scontrol", "release", &job.to_string()])?;
+            }
+            if registers_at.take_if(|at| *at <= Instant::now()).is_some() {
+                let running = mine.iter().filter(|(_, line)| line.is_running());
+                let first: BTreeSet<&String> = running.filter_map(|(_, line)| line.nodes.first()).collect();
+                first.into_iter().try_for_each(|tray| self.cluster.restart_slurmd(tray))?;
             }
             let there: Vec<String> = mine
                 .iter()
