@@ -145,10 +145,9 @@ impl<'q> Question<'q> {
     /// Whether trays that are drained or down have a part in where the job may lie.
     fn health_matters(&self) -> bool {
         let larger = self.request.trays > self.model.largest();
-        let degraded = self.model.rules.span == placement::Span::Degraded;
         match self.request.segment {
             Some(_) => self.request.consolidate,
-            None => larger || degraded,
+            None => larger || self.model.rules.may_span_degraded(self.request.trays),
         }
     }
 

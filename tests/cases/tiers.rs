@@ -13,7 +13,7 @@ use tests::{Cluster, wait_for};
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "tiers::watch_follows_a_tray_and_waits_for_a_lost_half", body: Body::On(SMALL, watch) },
-    Case { name: "tiers::tiers_over_the_same_blocks", body: Body::On(SMALL, tiers) },
+    Case { name: "tiers::tiers_over_the_same_blocks", body: Body::OnBoth(SMALL, tiers) },
     Case { name: "tiers::trays_move_without_a_reload", body: Body::OnBoth(SMALL, without_reload) },
     Case { name: "tiers::features_and_a_site_map", body: Body::On(SMALL, features_and_map) },
 ];
@@ -106,6 +106,8 @@ fn tiers(cluster: &Cluster) -> anyhow::Result<()> {
         // The cluster's own Slurm partition has the name of its topology.
         let lines = lines.stdout.replace("PartitionName=nvlink ", "PartitionName=strict ");
         let ran = put(&format!("{conf}\n{lines}")).and_then(|()| {
+            let whole = nodes_of(cluster, &["-N4", "-pspare"])?;
+            ensure!(whole[0][..3] == whole[3][..3], "over both while one is whole: {whole:?}");
             cluster.ctl(&["scontrol", "update", "nodename=r01n01,r02n01", "state=drain", "reason=service"])?;
             waits(cluster, &["-N4", "-pstrict"])?;
             // Over the same blocks a job of one more than the base size may use both.

@@ -10,8 +10,8 @@
 //!
 //! Nothing here knows Slurm, nodes or bitmaps; turning shares into trays is the caller's part. The policy:
 //!
-//! 1. A job without segments that fits a partition by the partition's *full* size lies in one partition
-//!    ([`Span::Degraded`]: unless no partition has so many healthy trays).
+//! 1. A job without segments that fits a partition by the partition's *full* size lies in one partition. If it is
+//!    larger than the base size ([`Span::Degraded`]: any size), it is so only while a partition has so many healthy trays.
 //! 2. A larger job takes the fewest partitions that the *healthy* trays allow, split evenly where that needs no
 //!    more of them. With aggregated blocks it lies in one of the smallest that can hold it, if one can.
 //! 3. A segment never leaves its partition; a job in segments takes as few partitions as the free trays allow.
@@ -165,7 +165,7 @@ pub fn tied(partitions: &[Partition], request: &Request, rules: &Rules) -> Vec<u
 /// Whether a job without segments must lie in one partition.
 fn must_lie_in_one(partitions: &[Partition], request: &Request, rules: &Rules) -> bool {
     let fits_by = |trays: fn(&Partition) -> u32| partitions.iter().any(|p| trays(p) >= request.trays);
-    fits_by(|p| p.trays) && (rules.span == Span::Larger || fits_by(|p| p.healthy.max(p.free)))
+    fits_by(|p| p.trays) && (!rules.may_span_degraded(request.trays) || fits_by(|p| p.healthy.max(p.free)))
 }
 
 /// When a job that is refused now could be placed.

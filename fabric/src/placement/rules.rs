@@ -27,10 +27,11 @@ pub enum Split {
 /// Which jobs without segments may lie in several partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Span {
-    /// Those that are larger than every partition.
+    /// Those that are larger than every partition, and those above the base size that no partition can hold until drained
+    /// trays are back.
     #[default]
     Larger,
-    /// Those too that no partition can hold until drained trays are back.
+    /// All that no partition can hold until drained trays are back.
     Degraded,
 }
 
@@ -69,6 +70,11 @@ impl Rules {
         }
         unknown
     }
+
+    /// Whether a job of so many trays, without segments, may span while no partition has so many healthy trays.
+    pub fn may_span_degraded(&self, trays: u32) -> bool {
+        self.span == Span::Degraded || self.levels.promised.is_some_and(|promised| trays > promised)
+    }
 }
 
 /// Aggregated blocks: aligned groups of neighbouring partitions.
@@ -76,6 +82,8 @@ impl Rules {
 pub struct Levels {
     /// Trays of a base block by `block_sizes`; 0 without sizes.
     base: u32,
+    /// The same where a site has written it down.
+    promised: Option<u32>,
     /// Partitions of one group on each level above the base, ascending.
     groups: Vec<usize>,
 }
@@ -84,18 +92,24 @@ impl Levels {
     /// The levels of these sizes.
     pub fn new(sizes: &BlockSizes) -> Self {
         let groups = sizes.levels().into_iter().filter(|&level| level > 0).map(|level| 1 << level).collect();
-        Self { base: sizes.base(), groups }
+        Self { base: sizes.base(), promised: Some(sizes.base()), groups }
     }
 
     /// Those that Slurm takes when `block_sizes` is missing: groups of 2, 4, 8 and 16 blocks. `base` is the node count of
     /// the first block that has nodes.
     pub fn by_default(base: u32) -> Self {
-        Self { base, groups: vec![2, 4, 8, 16] }
+        Self { base, promised: None, groups: vec![2, 4, 8, 16] }
     }
 
     /// Trays of a base block by `block_sizes`; 0 when not known.
     pub fn base(&self) -> u32 {
         self.base
+    }
+
+    /// Up to so many trays the site promises that a job which fits a partition lies in one, whatever is drained; to every
+    /// job where no size is written down.
+    pub fn promised(&self) -> Option<u32> {
+        self.promised
     }
 
     /// Whether there are any above the base.

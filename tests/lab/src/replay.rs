@@ -146,8 +146,8 @@ fn place(
     Ok((replay::run(scenario, other.as_mut())?, String::new()))
 }
 
-fn scenario(options: &Options, seed: u64) -> anyhow::Result<Scenario> {
-    let reference = Reference {
+fn reference(options: &Options, seed: u64) -> Reference {
+    Reference {
         racks: options.racks,
         trays: options.trays,
         parts: options.split_racks,
@@ -157,8 +157,11 @@ fn scenario(options: &Options, seed: u64) -> anyhow::Result<Scenario> {
         load: options.load,
         seed,
         ..Reference::default()
-    };
-    let mut scenario = reference.scenario(Settings::default())?;
+    }
+}
+
+fn scenario(options: &Options, seed: u64) -> anyhow::Result<Scenario> {
+    let mut scenario = reference(options, seed).scenario(Settings::default())?;
     if let Some(file) = &options.workload {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         scenario.jobs = csv::parse(&text).with_context(|| format!("{}", file.display()))?;
@@ -168,13 +171,13 @@ fn scenario(options: &Options, seed: u64) -> anyhow::Result<Scenario> {
 }
 
 fn title(options: &Options) -> String {
-    let Options { racks, trays, split_racks, drained, jobs, days, load, .. } = options;
+    let reference = reference(options, 0);
     let jobs = match &options.workload {
         Some(file) => format!("jobs of {}", file.display()),
-        None => format!("{jobs} jobs in {days} days, load {load}"),
+        None => reference.jobs_in_words(),
     };
     format!(
-        "{racks} racks of {trays} trays in {split_racks} NVLink partitions each, {drained} drained in each rack; {jobs} \
-         (Slurm's placement code is real; cluster, time, jobs and failures are simulated)"
+        "{}; {jobs} (Slurm's placement code is real; cluster, time, jobs and failures are simulated)",
+        reference.racks_in_words()
     )
 }

@@ -177,7 +177,10 @@ fn borders(scene: &Scene, answer: &Answer) -> Vec<Breach> {
     if segment > 0 && segment < scene.wanted() {
         return borders_of_segments(scene, &shares, segment);
     }
-    if count <= scene.cluster.largest() {
+    // Above the base size a job may span while no partition can hold it.
+    let must_be_whole =
+        count <= scene.cluster.promised() || healthy(scene).iter().any(|&trays| trays >= count);
+    if count <= scene.cluster.largest() && must_be_whole {
         // One whose CPUs or GPUs no partition has does not fit any.
         if shares.len() > 1 && scene.may_fit_a_partition() {
             let text = format!("a job of {count} that fits one partition is over {}", shares.len());
@@ -245,17 +248,23 @@ fn borders_of_segments(scene: &Scene, shares: &BTreeMap<(usize, u32), u32>, segm
 /// The fewest partitions that can hold so many trays when all that is running has ended: drained trays stay drained. Where
 /// there are aggregated blocks, those of the smallest one in which the job lies with all of its racks.
 fn fewest(scene: &Scene, count: u32, racks: &[usize]) -> usize {
-    let mut healthy = vec![0u32; scene.cluster.racks.len()];
-    for (rack, tray) in scene.cluster.rack_of_nodes().into_iter().zip(&scene.trays) {
-        if let (Some(rack), false) = (rack, tray.drained) {
-            healthy[rack] += 1;
-        }
-    }
+    let healthy = healthy(scene);
     let all = healthy.len().max(1);
     let mut levels = scene.cluster.levels().into_iter().chain([all]);
     let place = |group: &usize| racks.first().map_or(0, |rack| rack / group);
     let around = levels.find(|group| racks.iter().all(|rack| rack / group == place(group))).unwrap_or(all);
     healthy.chunks(around).nth(place(&around)).and_then(|group| fewest_of(group, count)).unwrap_or(all)
+}
+
+/// Trays of each partition that are not drained.
+fn healthy(scene: &Scene) -> Vec<u32> {
+    let mut healthy = vec![0; scene.cluster.racks.len()];
+    for (rack, tray) in scene.cluster.rack_of_nodes().into_iter().zip(&scene.trays) {
+        if let (Some(rack), false) = (rack, tray.drained) {
+            healthy[rack] += 1;
+        }
+    }
+    healthy
 }
 
 /// The fewest of these partitions that hold so many trays.

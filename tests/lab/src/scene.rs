@@ -137,6 +137,11 @@ impl Cluster {
         then.trays_of_racks().into_iter().find(|&trays| trays > 0).unwrap_or(0)
     }
 
+    /// Up to so many trays the site's base size promises that a job lies in one partition; without sizes to all that fit.
+    pub fn promised(&self) -> u32 {
+        self.block_sizes.first().copied().unwrap_or(u32::MAX)
+    }
+
     /// Whether Slurm makes aggregated blocks: there is more than one size, or none is given, which means five.
     pub fn has_aggregates(&self) -> bool {
         self.block_sizes.len() != 1

@@ -1,5 +1,6 @@
 //! The outcome of several replays beside each other: as text, as JSON, as a page with charts.
 
+mod overview;
 pub mod page;
 pub mod plot;
 pub mod table;

@@ -87,7 +87,33 @@ impl Default for Reference {
     }
 }
 
+/// `1 day`, `7 days`.
+fn counted(number: impl Into<u64>, noun: &str) -> String {
+    match number.into() {
+        1 => format!("1 {noun}"),
+        many => format!("{many} {noun}s"),
+    }
+}
+
 impl Reference {
+    /// The racks, in words.
+    pub fn racks_in_words(&self) -> String {
+        let mut words = format!("{} of {}", counted(self.racks, "rack"), counted(self.trays, "tray"));
+        if self.parts > 1 {
+            words += &format!(" in {} NVLink partitions each", self.parts);
+        }
+        if self.drained > 0 {
+            words += &format!(", {} drained in each", self.drained);
+        }
+        words
+    }
+
+    /// The jobs, in words.
+    pub fn jobs_in_words(&self) -> String {
+        let Self { jobs, days, load, .. } = *self;
+        format!("{} in {}, load {load}", counted(jobs, "job"), counted(days, "day"))
+    }
+
     /// The scenario.
     ///
     /// # Errors
@@ -151,6 +177,11 @@ impl Scenario {
         }
         if !self.site.drained().is_empty() {
             said.push(format!("{} trays are drained from begin to end.", self.site.drained().len()));
+        }
+        if let Some(base) = self.site.levels().promised().filter(|&base| base < self.site.largest()) {
+            said.push(format!(
+                "Base size {base}: jobs of more trays may span while no NVLink partition has so many in service."
+            ));
         }
         if self.site.spares() > 0 {
             said.push(format!("{} trays of each NVLink partition are kept as spares.", self.site.spares()));

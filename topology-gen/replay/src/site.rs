@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use fabric::BlockSizes;
 use fabric::placement::Levels;
 use fabric::topology::BlockTopology;
 
@@ -117,6 +118,13 @@ impl Site {
         drained.dedup();
         drained.retain(|&tray| tray < self.trays());
         self.drained = drained;
+        self
+    }
+
+    /// The same with this base size, and no aggregated blocks.
+    #[must_use]
+    pub fn with_base_size(mut self, sizes: &BlockSizes) -> Self {
+        self.levels = Levels::new(sizes);
         self
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use fabric::placement::{Rules, Span, Split};
-use fabric::{Blame, Report};
+use fabric::{Blame, BlockSizes, Report};
 use replay::HOUR;
 use replay::job::Job;
 use replay::outages::Failures;
@@ -20,6 +20,7 @@ use replay::workload::{csv, reference, sacct, swf};
 use super::diff::topologies_of;
 use super::{Output, in_file, read_text, show};
 use crate::failure::{Failure, OK};
+use crate::plan::BaseSize;
 use crate::write;
 
 /// Options of `simulate`.
@@ -127,6 +128,11 @@ struct PolicyArgs {
     /// nvlink_split=packed, nvlink_span=degraded.
     #[arg(long, value_name = "PARAMETERS", default_value = "")]
     topology_param: String,
+    /// Base size, or -N for N trays to spare: larger jobs span while trays are away
+    ///
+    /// To spare in the largest NVLink partition. Without it only jobs larger than every partition span.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    base_size: Option<BaseSize>,
     /// Trays of each NVLink partition that jobs do not get, to stand in for broken ones
     #[arg(long, value_name = "N", default_value_t = 0)]
     spares: u32,
@@ -243,8 +249,7 @@ fn put(path: &Path, text: &str, output: &mut Output<'_>) -> Result<(), Failure> 
 
 fn scenario(args: &Args, seed: u64, workload: Option<&[Job]>) -> Result<Scenario, Failure> {
     let wrong = |error: &dyn std::error::Error| Failure(Report::of_error(Blame::Config, error));
-    let FabricArgs { racks, trays, split_racks, drained, .. } = args.fabric;
-    let failures = Failures { unavailable: args.unavailable, repair_hours: args.repair_hours };
+    let reference = reference(args, seed);
     let settings = Settings {
         interval: args.interval,
         depth: args.depth,
@@ -258,38 +263,50 @@ fn scenario(args: &Args, seed: u64, workload: Option<&[Job]>) -> Result<Scenario
             let chosen = show::chosen(&topologies, args.fabric.topology.as_deref())?;
             Site::of_topology(chosen).map_err(|error| in_file(path, &error))?
         }
-        None => Site::racks(racks, trays, split_racks, drained).map_err(|error| wrong(&error))?,
+        None => Site::racks(reference.racks, reference.trays, reference.parts, reference.drained)
+            .map_err(|error| wrong(&error))?,
     };
+    let site = match args.policy.base_size {
+        Some(base) => {
+            let sizes = block_size(base, site.largest())?;
+            site.with_base_size(&sizes)
+        }
+        None => site,
+    };
+    let failures = reference.failures;
     let mut scenario = match workload {
         Some(jobs) => Scenario { site, jobs: jobs.to_vec(), failures, seed, horizon: None, settings },
-        None => {
-            let Args { jobs, days, load, .. } = *args;
-            let reference = Reference { jobs, days, load, failures, seed, ..Reference::default() };
-            reference.on(site, settings)
-        }
+        None => reference.on(site, settings),
     };
     args.policy.segments.apply(&mut scenario.jobs);
     scenario.site = scenario.site.with_spares(args.policy.spares).map_err(|error| wrong(&error))?;
     Ok(scenario)
 }
 
-fn title(args: &Args) -> String {
+/// A base size as the only one.
+fn block_size(asked: BaseSize, largest: u32) -> Result<BlockSizes, Failure> {
+    let wrong = |error: &dyn std::error::Error| Failure(Report::of_error(Blame::Config, error));
+    let base = asked.resolve(largest).map_err(|error| wrong(&error))?;
+    BlockSizes::new(vec![base]).map_err(|error| wrong(&error))
+}
+
+/// The reference scenario with what the command line says.
+fn reference(args: &Args, seed: u64) -> Reference {
+    let Args { jobs, days, load, unavailable, repair_hours, .. } = *args;
     let FabricArgs { racks, trays, split_racks, drained, .. } = args.fabric;
+    let failures = Failures { unavailable, repair_hours };
+    Reference { racks, trays, parts: split_racks, drained, jobs, days, load, failures, seed }
+}
+
+fn title(args: &Args) -> String {
+    let reference = reference(args, 0);
     let fabric = match &args.fabric.file {
         Some(path) => path.display().to_string(),
-        None => {
-            let parts = if split_racks > 1 {
-                format!(" in {split_racks} NVLink partitions each")
-            } else {
-                String::new()
-            };
-            let drained = if drained > 0 { format!(", {drained} drained in each") } else { String::new() };
-            format!("{racks} racks of {trays} trays{parts}{drained}")
-        }
+        None => reference.racks_in_words(),
     };
     let jobs = match &args.workload {
         Some(path) => format!("jobs of {}", path.display()),
-        None => format!("{} jobs in {} days, load {}", args.jobs, args.days, args.load),
+        None => reference.jobs_in_words(),
     };
     format!("{fabric}; {jobs} (simulated time, real placement)")
 }
@@ -304,6 +321,9 @@ fn assumptions(args: &Args, scenario: &Scenario, rules: &Rules) -> Vec<String> {
         Split::Packed => "one partition filled before the next",
     };
     let span = match rules.span {
+        Span::Larger if scenario.site.levels().promised().is_some() => {
+            "only jobs larger than every partition, and those above the base size that no partition holds while trays are away,"
+        }
         Span::Larger => "only jobs larger than every partition",
         Span::Degraded => "also jobs that no partition holds while trays are away",
     };

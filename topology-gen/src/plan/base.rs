@@ -40,7 +40,7 @@ impl FromStr for BaseSize {
 
 impl BaseSize {
     /// The number of trays, with so many in the largest partition.
-    fn resolve(self, largest: u32) -> Result<u32, PlanError> {
+    pub(crate) fn resolve(self, largest: u32) -> Result<u32, PlanError> {
         match self {
             Self::Trays(base) => Ok(base),
             Self::Spares(spares) if spares < largest => Ok(largest - spares),

@@ -286,3 +286,18 @@ fn a_site_can_let_jobs_span_that_no_partition_can_hold_until_it_is_mended() {
     let waits = super::super::candidates(&racks, &job(18), &degraded).unwrap_err();
     assert!(matches!(waits, Refusal::NoPartitionFree { .. }), "a partition can hold it when a job has ended");
 }
+
+#[test]
+fn a_job_above_the_base_size_spans_where_no_partition_can_hold_it_until_it_is_mended() {
+    let spare = levels(&[17]);
+    let mut racks = vec![partition(18, 17, 17); 4];
+    assert_eq!(best(&racks, &job(18), &spare), [(0, 9), (1, 9)]);
+    assert_eq!(best(&racks, &job(17), &spare), [(0, 17)]);
+    assert_eq!(outlook(&racks, &job(18), &levels(&[18])), Outlook::WhenMended);
+    racks[3] = partition(18, 18, 17);
+    let waits = super::super::candidates(&racks, &job(18), &spare).unwrap_err();
+    assert!(matches!(waits, Refusal::NoPartitionFree { .. }), "a partition can hold it when a job has ended");
+    // Without sizes in the file nothing is written down that could be exceeded.
+    let unwritten = Rules { levels: Levels::by_default(17), ..Rules::default() };
+    assert_eq!(outlook(&[partition(18, 17, 17); 4], &job(18), &unwritten), Outlook::WhenMended);
+}

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::table::time;
-use super::{Report, Run};
+use super::{Report, Run, overview};
 use crate::Seconds;
 
 const SHEET: &str = ":root{color-scheme:light dark}body{font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;margin:0 auto;\
@@ -15,7 +15,7 @@ th,td{text-align:right;padding:3px 12px 3px 0;border-bottom:1px solid #d4dce3}.w
 /// Writes the page. The charts show the replays of the first seed, the tables all.
 pub fn text(report: &Report) -> String {
     let mut body = format!("<h1>{}</h1>\n", escaped(&report.title));
-    overview(&report.runs, &mut body);
+    replays(&report.runs, &mut body);
     if let Some(first) = report.runs.first() {
         let _ = writeln!(body, "<h2>Charts of seed {}</h2>", first.summary.seed);
     }
@@ -53,7 +53,7 @@ fn table(
         "<h2>{heading}</h2>\n<div class=\"wide\"><table>\n<caption>{caption}</caption>\n<thead><tr>"
     );
     for (column, name) in head.iter().enumerate() {
-        let _ = write!(body, "<th scope=\"col\"{}>{name}</th>", class(column));
+        let _ = write!(body, "<th scope=\"col\"{}>{}</th>", class(column), escaped(name));
     }
     body.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {
@@ -66,19 +66,19 @@ fn table(
     body.push_str("</tbody>\n</table></div>\n");
 }
 
-fn overview(runs: &[Run], body: &mut String) {
-    let rows = runs.iter().map(|Run { placer, summary }| {
+fn replays(runs: &[Run], body: &mut String) {
+    let rows = overview::lines(runs).into_iter().map(|line| {
         vec![
-            placer.clone(),
-            summary.seed.to_string(),
-            format!("{:.2} %", summary.occupancy * 100.0),
-            format!("{:.3}", summary.partitions_used),
-            format!("{:.3}", summary.partitions_fewest),
-            format!("{:.1} %", summary.at_fewest * 100.0),
-            summary.broken.to_string(),
-            format!("{:.1}", summary.free_partitions),
-            format!("{:.1} %", summary.fragmentation * 100.0),
-            summary.requeues.to_string(),
+            line.placer,
+            line.seed,
+            format!("{:.2} %", line.occupancy),
+            format!("{:.3}", line.used),
+            format!("{:.3}", line.fewest),
+            format!("{:.1} %", line.at_fewest),
+            format!("{:.0}", line.broken),
+            format!("{:.1}", line.free_partitions),
+            format!("{:.1} %", line.fragmentation),
+            format!("{:.0}", line.requeues),
         ]
     });
     let head = [
@@ -98,26 +98,32 @@ fn overview(runs: &[Run], body: &mut String) {
     table("Outcome", caption, 1, &head, rows, body);
 }
 
+/// The waits of each seed, all placers beside each other.
 fn waits(runs: &[Run], body: &mut String) {
-    let rows = runs.iter().flat_map(|Run { placer, summary }| {
-        summary.classes.iter().map(move |class| {
-            vec![
-                placer.clone(),
-                summary.seed.to_string(),
-                class.name(),
-                class.wait.count.to_string(),
-                time(class.wait.mean as Seconds),
-                time(class.wait.p50 as Seconds),
-                time(class.wait.p95 as Seconds),
-                format!("{:.2}", class.partitions_used),
-                format!("{:.2}", class.partitions_fewest),
-                class.never.to_string(),
-            ]
-        })
-    });
-    let head =
-        ["placer", "seed", "trays", "jobs", "mean", "median", "95 %", "partitions", "fewest", "never ran"];
-    table("Waits by size", "From the submission to the first start.", 1, &head, rows, body);
+    for same_seed in runs.chunk_by(|one, next| one.summary.seed == next.summary.seed) {
+        let Some(first) = same_seed.first() else { continue };
+        let mut head = vec!["trays".to_owned(), "jobs".to_owned(), "fewest".to_owned()];
+        for Run { placer, .. } in same_seed {
+            head.extend(["mean", "median", "95 %", "partitions"].map(|what| format!("{placer} {what}")));
+        }
+        let rows = first.summary.classes.iter().enumerate().map(|(number, class)| {
+            let jobs = class.ran + class.never;
+            let mut row = vec![class.name(), jobs.to_string(), format!("{:.2}", class.partitions_fewest)];
+            for class in same_seed.iter().filter_map(|run| run.summary.classes.get(number)) {
+                let waits = [class.wait.mean, class.wait.p50, class.wait.p95];
+                row.extend(match class.wait.count {
+                    0 => waits.map(|_| "-".to_owned()),
+                    _ => waits.map(|wait| time(wait as Seconds)),
+                });
+                row.push(format!("{:.2}", class.partitions_used));
+            }
+            row
+        });
+        let heading = format!("Waits by trays of the job, seed {}", first.summary.seed);
+        let caption = "From the submission to the first start, and the NVLink partitions of a job. Fewest: that its size needs.";
+        let head: Vec<&str> = head.iter().map(String::as_str).collect();
+        table(&heading, caption, 0, &head, rows, body);
+    }
 }
 
 fn never(runs: &[Run], body: &mut String) {

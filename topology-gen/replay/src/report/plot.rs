@@ -55,12 +55,15 @@ pub fn over_time(lines: &[Line<'_>], title: &str, unit: &str, value: Value) -> S
     let points: Vec<Vec<(Seconds, f64)>> =
         lines.iter().map(|(_, summary)| thinned(&summary.samples, window.1, value)).collect();
     let highest = points.iter().flatten().map(|&(_, value)| value).fold(0.0, f64::max);
-    let top = if unit == "%" { 100.0 } else { round_up(highest) };
+    let counted = points.iter().flatten().filter(|&&(at, _)| at >= window.0).map(|&(_, value)| value);
+    let (bottom, top) = if unit == "%" { (foot(counted), 100.0) } else { (0.0, round_up(highest)) };
     let x = |at: Seconds| LEFT + at as f64 / window.1.max(1) as f64 * (WIDTH - LEFT - RIGHT);
-    let y = |value: f64| TOP + (1.0 - value / top) * (HEIGHT - TOP - BOTTOM);
+    // What happens before the window may be below the axis.
+    let y =
+        |value: f64| TOP + (1.0 - (value.max(bottom) - bottom) / (top - bottom)) * (HEIGHT - TOP - BOTTOM);
     let mut svg = begin(title, HEIGHT, lines);
     for step in 0..=4 {
-        let value = top * f64::from(step) / 4.0;
+        let value = bottom + (top - bottom) * f64::from(step) / 4.0;
         let _ = writeln!(
             svg,
             "<line class=\"g\" x1=\"{LEFT}\" x2=\"{:.0}\" y1=\"{:.1}\" y2=\"{1:.1}\"/>\
@@ -85,10 +88,11 @@ pub fn over_time(lines: &[Line<'_>], title: &str, unit: &str, value: Value) -> S
     if window.0 > 0 {
         let _ = writeln!(
             svg,
-            "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{TOP}\" y2=\"{1:.0}\" stroke=\"#8a8f94\" stroke-dasharray=\"4 4\">\
-             <title>counted from here</title></line>",
+            "<line x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"{TOP}\" y2=\"{1:.0}\" stroke=\"#8a8f94\" stroke-dasharray=\"4 4\"/>\
+             <text class=\"q\" x=\"{0:.1}\" y=\"{2:.0}\" text-anchor=\"middle\">counted from here</text>",
             x(window.0),
-            HEIGHT - BOTTOM
+            HEIGHT - BOTTOM,
+            TOP - 6.0
         );
     }
     for (place, points) in points.iter().enumerate().rev() {
@@ -118,6 +122,12 @@ pub fn waits(lines: &[Line<'_>]) -> String {
         LEFT + 36.0 + (seconds.max(30.0).log10() - first) / (last - first) * (WIDTH - LEFT - RIGHT - 56.0)
     };
     let mut svg = begin("Waits by trays of the job: median (ring) and 95th percentile (dot)", height, lines);
+    let _ = writeln!(
+        svg,
+        "<text class=\"q\" x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">trays</text>",
+        LEFT + 16.0,
+        TOP + 10.0
+    );
     for tick in TICKS.into_iter().filter(|&tick| (tick as f64).log10() <= last) {
         let _ = writeln!(
             svg,
@@ -196,6 +206,12 @@ fn thinned(samples: &[SiteSample], until: Seconds, value: Value) -> Vec<(Seconds
         .collect()
 }
 
+/// Where an axis of per cents begins: near the lowest value, so that lines which lie close together can be told apart.
+fn foot(values: impl Iterator<Item = f64>) -> f64 {
+    let lowest = values.fold(100.0, f64::min);
+    [90.0, 80.0, 60.0, 40.0].into_iter().find(|&foot| foot <= lowest).unwrap_or(0.0)
+}
+
 /// The next number that reads well.
 fn round_up(value: f64) -> f64 {
     let value = value.max(4.0);
@@ -236,6 +252,14 @@ mod tests {
     #[test]
     fn axes_end_at_numbers_that_read_well() {
         assert_eq!([0.0, 3.0, 9.0, 41.0, 278.0, 1000.0].map(round_up), [4.0, 4.0, 10.0, 80.0, 400.0, 1000.0]);
+    }
+
+    #[test]
+    fn an_axis_of_per_cents_begins_near_the_lowest_value() {
+        assert_eq!(
+            [&[95.0, 99.0][..], &[85.0, 79.9], &[12.0], &[]].map(|v| foot(v.iter().copied())),
+            [90.0, 60.0, 0.0, 90.0]
+        );
     }
 
     #[test]

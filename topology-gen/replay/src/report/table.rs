@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{Report, Run};
+use super::{Report, Run, overview};
 use crate::Seconds;
 
 /// The tables: one line a replay, then waits by size, what never ran, and the cost of refusals.
 pub fn text(report: &Report) -> String {
     let mut text = format!("{}\n\n", report.title);
-    overview(&report.runs, &mut text);
+    replays(&report.runs, &mut text);
     waits(&report.runs, &mut text);
     never(&report.runs, &mut text);
     costs(&report.runs, &mut text);
@@ -19,7 +19,7 @@ pub fn text(report: &Report) -> String {
     text
 }
 
-fn overview(runs: &[Run], text: &mut String) {
+fn replays(runs: &[Run], text: &mut String) {
     let _ = writeln!(
         text,
         "{:<10}{:>5}{:>11}{:>12}{:>10}{:>9}{:>9}{:>11}{:>10}{:>10}",
@@ -34,19 +34,20 @@ fn overview(runs: &[Run], text: &mut String) {
         "fragment.",
         "requeues"
     );
-    for Run { placer, summary } in runs {
+    for line in overview::lines(runs) {
         let _ = writeln!(
             text,
-            "{placer:<10}{:>5}{:>10.2}%{:>12.3}{:>10.3}{:>8.1}%{:>9}{:>11.1}{:>9.1}%{:>10}",
-            summary.seed,
-            summary.occupancy * 100.0,
-            summary.partitions_used,
-            summary.partitions_fewest,
-            summary.at_fewest * 100.0,
-            summary.broken,
-            summary.free_partitions,
-            summary.fragmentation * 100.0,
-            summary.requeues
+            "{:<10}{:>5}{:>10.2}%{:>12.3}{:>10.3}{:>8.1}%{:>9.0}{:>11.1}{:>9.1}%{:>10.0}",
+            line.placer,
+            line.seed,
+            line.occupancy,
+            line.used,
+            line.fewest,
+            line.at_fewest,
+            line.broken,
+            line.free_partitions,
+            line.fragmentation,
+            line.requeues
         );
     }
     text.push_str(
