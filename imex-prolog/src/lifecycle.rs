@@ -27,6 +27,12 @@ use crate::record::{Record, State};
 use fabric::names::JobId;
 use std::time::Duration;
 
+/// How long a daemon may refuse members before it is started anew, the first time, the second, and so on. A member's prolog
+/// ends the daemon that an earlier job left there as soon as it begins, and the prologs of a job begin within a second
+/// or two; a list that really differs is not mended by more attempts.
+const REFUSED: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
+
 /// What is stored about a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stored {
@@ -90,8 +96,8 @@ pub trait World {
     /// # Errors
     /// It cannot be told.
     fn is_daemon_alive(&mut self, record: &Record) -> Result<bool, Self::Error>;
-    /// Waits for the whole domain.
-    fn wait_ready(&mut self, record: &Record) -> Readiness;
+    /// Waits for the whole domain; only so long with members that the daemon refuses.
+    fn wait_ready(&mut self, record: &Record, refused: Option<Duration>) -> Readiness;
     /// Says that this tray is complete, and waits until all members have said so; how long that took.
     ///
     /// # Errors
@@ -186,10 +192,23 @@ pub fn begin<W: World>(world: &mut W, mut record: Record) -> Result<Begun, W::Er
     world.make_files(&record)?;
     record.daemon = Some(world.start_daemon(&record)?);
     world.save(&record)?;
-    match world.wait_ready(&record) {
-        Readiness::Ready { after, domain } => complete(world, record, after, domain),
-        other => leave(world, record, other),
+    let mut refused = REFUSED.into_iter();
+    loop {
+        match world.wait_ready(&record, refused.next()) {
+            Readiness::Ready { after, domain } => return complete(world, record, after, domain),
+            Readiness::Refused { .. } => start_anew(world, &mut record)?,
+            other => return leave(world, record, other),
+        }
     }
+}
+
+/// Ends the own daemon and starts it again.
+fn start_anew<W: World>(world: &mut W, record: &mut Record) -> Result<(), W::Error> {
+    world.stop_daemon(record.job, Some(record))?;
+    record.daemon = None;
+    world.save(record)?;
+    record.daemon = Some(world.start_daemon(record)?);
+    world.save(record)
 }
 
 /// The own part is complete: all is done and written down before that is said, so that nothing of this tray can fail
@@ -218,6 +237,7 @@ fn leave<W: World>(world: &mut W, mut record: Record, why: Readiness) -> Result<
         // Not a way out of anything; the caller takes it.
         Readiness::RunEnded | Readiness::Ready { .. } => Ok(Begun::RunEnded),
         peers @ (Readiness::PeersMissing { .. }
+        | Readiness::Refused { .. }
         | Readiness::PartitionsMissing { .. }
         | Readiness::NoView { .. }) => {
             give_up(world, &mut record, State::NoDomain, &peers)?;

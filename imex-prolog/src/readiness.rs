@@ -6,6 +6,10 @@
 //! What the wait ends with decides whose fault it was. A daemon that ends, or never becomes READY, is this tray's
 //! fault, and so is a network on which nobody can be reached. A member that does not connect is otherwise a peer's, as far as
 //! anybody can tell from here.
+//!
+//! A daemon that has met a member with another node list refuses it until it is started anew itself ("Node configuration
+//! mapping mismatch", NVIDIA's daemon). So it is with the daemon of an earlier job whose epilog never came, while the
+//! member's prolog has not removed it yet: the wait then ends with [`Readiness::Refused`], for another try.
 #![forbid(unsafe_code)]
 
 use crate::ctl::{CtlError, OwnRow, OwnState};
@@ -50,6 +54,8 @@ pub trait Probe {
     /// # Errors
     /// No clear answer.
     fn own_row(&mut self) -> Result<OwnRow, CtlError>;
+    /// Whether the own daemon has met a member with another node list, and refuses it from then on.
+    fn has_refused(&mut self) -> bool;
     /// This tray's position among the members.
     fn own_index(&self) -> Option<usize>;
     /// Knocks at the daemons of the members at these positions.
@@ -67,6 +73,8 @@ pub struct Patience {
     pub lost: Duration,
     /// With one on which no daemon listens.
     pub absent: Duration,
+    /// With one that the own daemon refuses, until that is to be started anew. `None`: it is not.
+    pub refused: Option<Duration>,
 }
 
 /// Why missing members were given up.
@@ -94,6 +102,11 @@ pub enum Readiness {
     },
     /// Slurm has ended the run meanwhile.
     RunEnded,
+    /// The own daemon refuses members that had another node list when it met them. It may take them when it is started anew.
+    Refused {
+        /// The positions in the nodes file of all that are missing, each with the tool's word.
+        missing: Vec<(usize, String)>,
+    },
     /// The own daemon's process ended.
     DaemonDied,
     /// The own daemon did not become READY in time.
@@ -146,13 +159,17 @@ impl Readiness {
                 let list: Vec<&str> = missing.iter().map(|(block, _)| block.as_str()).collect();
                 format!("other NVLink partitions of the job are not complete: {}", list.join(", "))
             }
+            Self::Refused { missing } => format!("members refused: {}", listed(missing)),
             Self::PeersMissing { missing, why } => {
-                let list: Vec<String> =
-                    missing.iter().map(|(index, word)| format!("{index} {word}")).collect();
-                format!("members missing ({}): {}", format!("{why:?}").to_lowercase(), list.join(", "))
+                format!("members missing ({}): {}", format!("{why:?}").to_lowercase(), listed(missing))
             }
         }
     }
+}
+
+fn listed(missing: &[(usize, String)]) -> String {
+    let list: Vec<String> = missing.iter().map(|(index, word)| format!("{index} {word}")).collect();
+    list.join(", ")
 }
 
 /// Waits until the domain is complete, its run has ended, its time is over, or a member was missing for too long.
@@ -175,6 +192,9 @@ pub fn wait_ready(probe: &mut impl Probe, patience: Patience) -> Readiness {
         }
         if let Some(ready) = seen.look(probe) {
             return ready;
+        }
+        if let Some(missing) = seen.refused(probe.elapsed(), patience) {
+            return Readiness::Refused { missing };
         }
         if seen.gives_up(probe.elapsed(), patience) || probe.remaining().is_zero() {
             // A daemon that died during the last calls is the better explanation.
@@ -202,6 +222,8 @@ struct Seen {
     last_view_fault: Option<String>,
     ever_connected: Vec<bool>,
     lost_since: Option<Duration>,
+    /// Since when the own daemon has refused members.
+    refused_since: Option<Duration>,
     /// For each member: since when nothing has listened there.
     absent_since: Vec<Option<Duration>>,
     knocked_at: Duration,
@@ -246,6 +268,9 @@ impl Seen {
             }
             Ok(row) => {
                 self.take_row(row, probe.elapsed());
+                if self.refused_since.is_none() && probe.has_refused() {
+                    self.refused_since = Some(probe.elapsed());
+                }
                 self.probe_missing(probe);
             }
             Err(error) => self.last_view_fault = Some(error.to_string()),
@@ -297,6 +322,13 @@ impl Seen {
             || self.is_silent_for(now, patience.lost)
             || over(&self.lost_since, patience.lost)
             || self.absent_since.iter().any(|since| over(since, patience.absent))
+    }
+
+    /// Who is missing, when the own daemon has refused members for too long.
+    fn refused(&self, now: Duration, patience: Patience) -> Option<Vec<(usize, String)>> {
+        let (since, span) = (self.refused_since?, patience.refused?);
+        (now.saturating_sub(since) >= span)
+            .then(|| self.last_row.as_ref().map(OwnRow::missing).unwrap_or_default())
     }
 
     fn is_silent_for(&self, now: Duration, span: Duration) -> bool {

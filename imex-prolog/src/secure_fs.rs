@@ -257,6 +257,18 @@ impl Dir {
         }
     }
 
+    /// Gives the file `name` another name, in the place of what had that; true when there was one.
+    ///
+    /// # Errors
+    /// The failed call.
+    pub fn rename(&self, name: &str, other: &str) -> Result<bool, FsError> {
+        match renameat(self.fd.as_fd(), name, self.fd.as_fd(), other) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(source) => Err(call("rename", &self.path.join(name), source)),
+        }
+    }
+
     /// Removes the directory `name` with the files directly in it; true when there was one.
     ///
     /// # Errors

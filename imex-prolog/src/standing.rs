@@ -117,23 +117,48 @@ pub fn settle<W: StandingWorld>(
         peers @ (Readiness::PeersMissing { .. }
         | Readiness::PartitionsMissing { .. }
         | Readiness::NoView { .. }) => Ok(Some(Begun::NoDomain(peers))),
+        // Started anew it may take them, if nobody else needs it as it is.
+        peers @ Readiness::Refused { .. } => Ok(match give_up_daemon(world, wanted, record)? {
+            GivenUp::ByAnother | GivenUp::Now => None,
+            GivenUp::InUse => Some(Begun::NoDomain(peers)),
+        }),
         // No fault of the standing daemon's.
         own @ (Readiness::CutOff { .. } | Readiness::NoRollCall { .. }) => Ok(Some(Begun::Failed(own))),
         own @ (Readiness::DaemonDied | Readiness::NotReady { .. }) => {
-            let stored = world.load_standing()?;
-            let other_now = !matches!(&stored, Stored::Record(now) if now.daemon == record.daemon);
-            let in_use = world.is_daemon_alive(record)? && !others(world, &wanted.guest)?.is_empty();
-            if other_now {
-                // Another prolog has started it anew while we waited.
-                return Ok(None);
-            }
-            if !in_use {
-                let old = if let Stored::Record(old) = &stored { Some(old.as_ref()) } else { None };
-                world.drop_standing(old)?;
-            }
-            Ok(if fresh || in_use { Some(Begun::Failed(own)) } else { None })
+            Ok(match give_up_daemon(world, wanted, record)? {
+                GivenUp::ByAnother => None,
+                GivenUp::Now if !fresh => None,
+                GivenUp::Now | GivenUp::InUse => Some(Begun::Failed(own)),
+            })
         }
     }
+}
+
+/// What became of a standing daemon that does not serve.
+enum GivenUp {
+    /// Another prolog has started it anew meanwhile.
+    ByAnother,
+    /// It is gone.
+    Now,
+    /// Other guests use it.
+    InUse,
+}
+
+fn give_up_daemon<W: StandingWorld>(
+    world: &mut W,
+    wanted: &Wanted,
+    record: &Record,
+) -> Result<GivenUp, W::Error> {
+    let stored = world.load_standing()?;
+    if !matches!(&stored, Stored::Record(now) if now.daemon == record.daemon) {
+        return Ok(GivenUp::ByAnother);
+    }
+    if world.is_daemon_alive(record)? && !others(world, &wanted.guest)?.is_empty() {
+        return Ok(GivenUp::InUse);
+    }
+    let old = if let Stored::Record(old) = &stored { Some(old.as_ref()) } else { None };
+    world.drop_standing(old)?;
+    Ok(GivenUp::Now)
 }
 
 /// After [`settle`] has made the job a guest and its trays have not all become complete: it is a guest no more. The
@@ -147,6 +172,7 @@ pub fn withdraw<W: StandingWorld>(world: &mut W, wanted: &Wanted, why: Readiness
     Ok(match why {
         Readiness::RunEnded | Readiness::Ready { .. } => Begun::RunEnded,
         peers @ (Readiness::PeersMissing { .. }
+        | Readiness::Refused { .. }
         | Readiness::PartitionsMissing { .. }
         | Readiness::NoView { .. }) => Begun::NoDomain(peers),
         own => Begun::Failed(own),

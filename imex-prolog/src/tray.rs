@@ -277,6 +277,14 @@ impl<O: DaemonOwner> Tray<O> {
         Ok(worst)
     }
 
+    /// A log has what one daemon says; that of the one before is kept beside it. A failure only makes it harder to read.
+    fn put_log_aside(&self, name: &str) {
+        let before = format!("{}.before.log", name.strip_suffix(".log").unwrap_or(name));
+        if let Err(error) = Dir::open(&self.paths.log_dir).and_then(|logs| logs.rename(name, &before)) {
+            tracing::debug!(%error, "the log of an earlier daemon stays in the way");
+        }
+    }
+
     /// Removes the oldest daemon logs beyond the number to keep. Failures only cost disk space.
     fn prune_logs(&self) {
         let Ok(logs) = Dir::open(&self.paths.log_dir) else { return };
@@ -379,6 +387,7 @@ impl<O: DaemonOwner> World for Tray<O> {
         self.check_port(address, ports.command)?;
         self.prune_logs();
         let (config, log_name) = (self.config_of(record), log_name(record.kind, job));
+        self.put_log_aside(&log_name);
         let spec = DaemonSpec {
             program: &self.settings.daemon.program,
             config: &config,
@@ -398,20 +407,28 @@ impl<O: DaemonOwner> World for Tray<O> {
         }
     }
 
-    fn wait_ready(&mut self, record: &Record) -> Readiness {
+    fn wait_ready(&mut self, record: &Record, refused: Option<Duration>) -> Readiness {
         let deadlines = &self.settings.deadlines;
         let ctl = Ctl { program: self.settings.daemon.control.clone(), config: self.config_of(record) };
         let patience = Patience {
             own: Duration::from_secs(deadlines.own_ready_seconds),
             lost: Duration::from_secs(deadlines.peer_lost_seconds),
             absent: Duration::from_secs(deadlines.peer_absent_seconds),
+            refused,
         };
         let call = Duration::from_secs(deadlines.control_call_seconds);
         self.open_roll(record);
         let mut probe = probe::TrayProbe::new(self, record, ctl, call);
         // A daemon that has just been started is not READY.
         probe.pause();
-        wait_ready(&mut probe, patience)
+        let readiness = wait_ready(&mut probe, patience);
+        if let Readiness::Refused { .. } = &readiness {
+            tracing::warn!(
+                job = %record.job,
+                "the IMEX daemon has met daemons of earlier jobs and refuses these nodes; it is started anew"
+            );
+        }
+        readiness
     }
 
     fn agree(&mut self, record: &Record) -> Result<Duration, Readiness> {

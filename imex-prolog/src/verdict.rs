@@ -247,6 +247,14 @@ fn peer_report(readiness: &Readiness, members: &[Member]) -> Report {
             };
             (format!("{} of {} members {how}", missing.len(), members.len()), missing.as_slice())
         }
+        Readiness::Refused { missing } => (
+            format!(
+                "{} of {} members are missing; this node's IMEX daemon refuses those that had another list of nodes",
+                missing.len(),
+                members.len()
+            ),
+            missing.as_slice(),
+        ),
         Readiness::PartitionsMissing { missing } => return partitions_report(missing),
         Readiness::NoView { last } => {
             (format!("the members' connections could not be read; last answer: {last}"), [].as_slice())

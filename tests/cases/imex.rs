@@ -13,6 +13,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use tests::cluster::{Captured, Target};
 use tests::fault::{Fault, FaultKind};
+use tests::soak::Plant;
 use tests::{Cluster, wait_for};
 
 /// Two racks of 18 trays, all parts ours.
@@ -42,6 +43,7 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case { name: "imex::a_daemon_that_dies_under_a_job", body: Body::On(SMALL, dies_under_a_job) },
     Case { name: "imex::a_tray_at_fault_drains_alone", body: Body::Own(SMALL, sick) },
+    Case { name: "imex::daemons_that_earlier_jobs_left_are_met", body: Body::Own(SMALL, leftover_is_met) },
 ];
 
 /// Where imex-prolog finds its settings.
@@ -219,6 +221,36 @@ fn repeated(cluster: &Cluster) -> anyhow::Result<()> {
     // Its epilog once more.
     hook(cluster, EPILOG, tray, job.id.get(), &job.nodes, ALL_GPUS)?;
     exactly(cluster, &[])
+}
+
+/// Two trays have the daemon of an earlier job, whose epilog never came, and one of them removes it late: by then the new daemons
+/// of all others have met it, and refuse that tray.
+fn leftover_is_met(setup: &Setup) -> anyhow::Result<()> {
+    let cluster = setup.builder("met").with_orders().start()?;
+    let played = (|| {
+        let (early, late) = ("r01n02", "r01n03");
+        for tray in [early, late] {
+            Plant::NoEpilog.on(&cluster, tray)?;
+        }
+        let job = start(&cluster, &["-N3", "-wr01n[01-03]"])?;
+        finish(&cluster, &job)?;
+        cluster.wait_idle(&cluster.nodes())?;
+        for (tray, after_ms) in [(early, 0), (late, 2_500)] {
+            let prolog = sim::hook::Orders { after_ms, ..sim::hook::Orders::default() };
+            cluster.order(tray, &sim::hook::Settings { prolog, ..sim::hook::Settings::default() })?;
+        }
+        let job = start(&cluster, &["-N4", "-wr01n[01-04]"])?;
+        all_up(&cluster, &job)?;
+        exactly(&cluster, &[&job])?;
+        let lines = log_lines(&cluster, "r01n01", job.id)?;
+        ensure!(
+            lines.iter().any(|line| line.contains("it is started anew")),
+            "r01n01 has met no daemon of the earlier job, so the case shows nothing: {lines:?}"
+        );
+        ensure!(cluster.job(job.id)?.restarts == 0, "{:?}", cluster.job(job.id)?);
+        finish_all(&cluster, &[&job])
+    })();
+    played.map_err(|error| explained(error, &cluster, "imex::daemons_that_earlier_jobs_left_are_met"))
 }
 
 /// The script runs on a tray of the first rack, whose domain is complete long before that of the second one.

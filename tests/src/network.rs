@@ -5,8 +5,11 @@
 //! all talk to each other are 5,184, and above the limit a connection is refused or late. Behind a router they are 144.
 #![forbid(unsafe_code)]
 
+use anyhow::Context as _;
 use std::fmt::Write as _;
+use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 /// Address of the bridge; every node's network is [`NETWORK`].
 const ROUTER: &str = "10.75.255.254";
@@ -20,6 +23,15 @@ pub(crate) const ROUTER_SETTINGS: [(&str, &str); 4] = [
     ("conf/default/send_redirects", "0"),
     ("icmp_ratelimit", "0"),
 ];
+
+/// The same of a node: no outgoing connection gets a port of the IMEX daemons, as the operator's guide has it.
+pub(crate) const NODE_SETTINGS: [(&str, &str); 1] = [("ip_local_reserved_ports", "50000,50005,50010,50015")];
+
+/// Makes such a setting in the namespace of this process.
+pub(crate) fn set(file: &str, value: &str) -> anyhow::Result<()> {
+    let file = Path::new("/proc/sys/net/ipv4").join(file);
+    fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))
+}
 
 /// iproute2's commands that make the bridge, with these interfaces of nodes.
 pub(crate) fn router(ports: &[Port]) -> String {

@@ -129,8 +129,12 @@ impl World for Program<'_> {
     fn is_daemon_alive(&mut self, record: &Record) -> Result<bool, Killed> {
         Ok(self.tray.daemons.get(&record.job) == record.daemon.as_ref())
     }
-    fn wait_ready(&mut self, _record: &Record) -> Readiness {
-        self.outcome.clone()
+    fn wait_ready(&mut self, _record: &Record, refused: Option<Duration>) -> Readiness {
+        match &self.outcome {
+            // Each time but the last one.
+            Readiness::Refused { .. } if refused.is_none() => ready(),
+            outcome => outcome.clone(),
+        }
     }
     fn agree(&mut self, record: &Record) -> Result<Duration, Readiness> {
         assert!(self.tray.channels.iter().any(|(job, _)| *job == record.job) || record.channel.is_none());
@@ -182,9 +186,14 @@ fn begun_ready() -> Begun {
     Begun::Ready { after: Duration::from_secs(1), agreed: Duration::ZERO, domain: "UP".to_owned() }
 }
 
-fn outcomes() -> [Readiness; 7] {
+fn refused() -> Readiness {
+    Readiness::Refused { missing: vec![(0, "missing".to_owned())] }
+}
+
+fn outcomes() -> [Readiness; 8] {
     [
         ready(),
+        refused(),
         Readiness::RunEnded,
         Readiness::CutOff { why: String::new() },
         Readiness::DaemonDied,
@@ -237,6 +246,14 @@ fn the_kills_reach_every_step() {
     assert_eq!(steps.count(), 8);
     assert_eq!(begin_killed(&mut tray, plan(1), NEVER, &ready()), Ok(begun_ready()));
     assert!(tray.channels.len() == 1 && tray.daemons.len() == 1);
+}
+
+#[test]
+fn a_daemon_that_refuses_members_is_started_anew_a_few_times() {
+    let mut tray = Tray::default();
+    assert_eq!(begin_killed(&mut tray, plan(1), NEVER, &refused()), Ok(begun_ready()));
+    assert_eq!((tray.daemons_started, tray.daemons.len()), (5, 1));
+    assert_eq!(tray.records.values().next().unwrap().daemon, tray.daemons.values().next().copied());
 }
 
 #[test]

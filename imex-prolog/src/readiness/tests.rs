@@ -4,7 +4,7 @@ use super::*;
 ///
 /// `i` initialising, `x` the tool fails, `q` complete, and only `-q` says READY, `v` READY but no view, `C` complete, `1`/`2` member 1/2 of three is
 /// missing though its daemon listens, `a` member 1 is missing and nothing listens there, `s` both others are missing and
-/// silent, `r` both are missing and refuse, `g` the tool fails and member 1 is gone, `e` ended by Slurm, `d` daemon dead.
+/// silent, `r` both are missing and refuse, `m` the daemon refuses member 1, whose list was another one, `g` the tool fails and member 1 is gone, `e` ended by Slurm, `d` daemon dead.
 struct Script {
     rounds: Vec<char>,
     at: usize,
@@ -18,8 +18,12 @@ impl Script {
     }
 }
 
-const PATIENCE: Patience =
-    Patience { own: Duration::from_secs(12), lost: Duration::from_secs(5), absent: Duration::from_secs(9) };
+const PATIENCE: Patience = Patience {
+    own: Duration::from_secs(12),
+    lost: Duration::from_secs(5),
+    absent: Duration::from_secs(9),
+    refused: Some(Duration::from_secs(2)),
+};
 
 fn fault() -> CtlError {
     CtlError::Hung { program: "/ctl".into(), option: "-N", millis: 5 }
@@ -58,12 +62,15 @@ impl Probe for Script {
             'q' => None,
             _ => Some(OwnState::Ready),
         };
-        let word = |index: usize| match if now == 'a' { Some(1) } else { now.to_digit(10) } {
+        let word = |index: usize| match if matches!(now, 'a' | 'm') { Some(1) } else { now.to_digit(10) } {
             Some(missing) if missing as usize == index => "NEVER_CONNECTED".to_owned(),
             None if matches!(now, 's' | 'r') && index > 0 => "NEVER_CONNECTED".to_owned(),
             _ => "CONNECTED".to_owned(),
         };
         Ok(OwnRow { own, words: (0..3).map(word).collect(), domain: "UP".to_owned() })
+    }
+    fn has_refused(&mut self) -> bool {
+        self.now() == 'm'
     }
     fn own_index(&self) -> Option<usize> {
         Some(0)
@@ -97,6 +104,17 @@ fn ready_when_the_own_row_is_complete() {
         let ready = Readiness::Ready { after: Duration::from_secs(4), domain: "UP".to_owned() };
         assert_eq!(outcome(rounds), ready);
     }
+}
+
+#[test]
+fn a_daemon_that_refuses_a_member_is_to_be_started_anew_after_a_while() {
+    assert_eq!(outcome("imm1C"), Readiness::Refused { missing: vec![(1, "NEVER_CONNECTED".to_owned())] });
+    assert!(
+        matches!(outcome("immC"), Readiness::Ready { .. }),
+        "one that is connected again was not refused"
+    );
+    let mut script = Script { rounds: vec!['i', 'm'], at: 0, pauses: 0, limit: 20 };
+    assert_eq!(wait_ready(&mut script, Patience { refused: None, ..PATIENCE }), missing(1, Missing::Late));
 }
 
 #[test]

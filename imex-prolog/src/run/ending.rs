@@ -31,7 +31,9 @@ pub(super) fn fate(
     conf: &Path,
 ) -> Option<Fate> {
     let missing = match begun {
-        Ok(Begun::NoDomain(Readiness::PeersMissing { missing, .. })) => missing.as_slice(),
+        Ok(Begun::NoDomain(Readiness::PeersMissing { missing, .. } | Readiness::Refused { missing })) => {
+            missing.as_slice()
+        }
         // Also where other partitions are missing: the members are here.
         Ok(Begun::NoDomain(_) | Begun::ChannelTaken(_) | Begun::Outdated(_)) => &[],
         Ok(Begun::Ready { .. } | Begun::AlreadyReady | Begun::RunEnded | Begun::Failed(_)) | Err(_) => {

@@ -9,6 +9,7 @@ use crate::daemon::TrayOwner;
 use crate::lifecycle::{Begun, World};
 use crate::lock::TrayLock;
 use crate::members::Members;
+use crate::readiness::Readiness;
 use crate::record::{Kind, Record};
 use crate::standing::{Prepared, StandingWorld, Wanted, prepare, settle, withdraw};
 use crate::tray::{Tray, TrayError, log_name};
@@ -94,7 +95,10 @@ fn rounds(tray: &mut Tray<TrayOwner>, wanted: &Wanted) -> Step<Result<Begun, Tra
             Err(error) => return Ok(Err(error)),
         };
         let readiness = tray.wait_joined(&record, &wanted.guest);
-        last = Begun::Failed(readiness.clone());
+        last = match &readiness {
+            Readiness::Refused { .. } => Begun::NoDomain(readiness.clone()),
+            _ => Begun::Failed(readiness.clone()),
+        };
         let settled = {
             let _lock = lock(tray)?;
             settle(tray, wanted, &record, fresh, readiness)

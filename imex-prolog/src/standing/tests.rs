@@ -83,7 +83,7 @@ impl World for Program<'_> {
     fn is_daemon_alive(&mut self, record: &Record) -> Result<bool, Killed> {
         Ok(record.daemon.is_some() && self.tray.daemon == record.daemon)
     }
-    fn wait_ready(&mut self, _record: &Record) -> Readiness {
+    fn wait_ready(&mut self, _record: &Record, _refused: Option<Duration>) -> Readiness {
         self.outcome.clone()
     }
     fn agree(&mut self, _record: &Record) -> Result<Duration, Readiness> {
@@ -168,12 +168,29 @@ fn never_ready() -> Readiness {
     Readiness::NotReady { last: "INIT_GPU".to_owned() }
 }
 
+fn refused() -> Readiness {
+    Readiness::Refused { missing: vec![] }
+}
+
+#[test]
+fn a_daemon_that_refuses_members_is_started_anew_unless_others_are_here() {
+    let mut tray = Tray::default();
+    assert_eq!(join(&mut tray, &wanted(1), usize::MAX, &refused()), Ok(None));
+    assert!(tray.daemon.is_none() && tray.standing.is_none());
+    assert!(matches!(join(&mut tray, &wanted(1), usize::MAX, &ready()), Ok(Some(Begun::Ready { .. }))));
+    let mut tray = with_guests(&[7]);
+    let daemon = tray.daemon;
+    assert_eq!(join(&mut tray, &wanted(1), usize::MAX, &refused()), Ok(Some(Begun::NoDomain(refused()))));
+    assert_eq!(tray.daemon, daemon);
+}
+
 #[test]
 fn a_kill_at_any_step_leaves_what_the_epilog_and_the_next_guest_can_deal_with() {
     let outcomes = [
         ready(),
         never_ready(),
         Readiness::DaemonDied,
+        refused(),
         Readiness::PeersMissing { missing: vec![], why: Missing::Late },
     ];
     for begun in [Tray::default(), with_guests(&[7]), Tray { daemon: None, ..with_guests(&[7]) }] {

@@ -9,7 +9,8 @@ use crate::lifecycle::World;
 use crate::network::{self, Knock};
 use crate::readiness::{PAUSE_FIRST, PAUSE_LONGEST, Probe};
 use crate::record::Record;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -24,6 +25,12 @@ const QUIET: Duration = Duration::from_millis(20);
 /// Distance between two looks at the length of the log; one costs a microsecond, a question to the control tool milliseconds
 /// here and on each peer.
 const GLANCE: Duration = Duration::from_millis(8);
+
+/// What the daemon's log says of a member with another node list (NVIDIA's daemon, by public reports of its log). The control
+/// tool's word for such a connection is not documented, and missing in earlier versions.
+const REFUSAL: &str = "Node configuration mapping mismatch";
+/// How much of the log is read for it.
+const LOG_MAX: u64 = 1 << 20;
 
 /// Asks the daemon's process, the control tool and the ending mark.
 pub(super) struct TrayProbe<'a, O> {
@@ -103,6 +110,15 @@ impl<O: DaemonOwner> Probe for TrayProbe<'_, O> {
 
     fn own_row(&mut self) -> Result<OwnRow, CtlError> {
         self.ctl.own_row(self.record.own_index, self.record.members.len(), self.call_deadline())
+    }
+
+    fn has_refused(&mut self) -> bool {
+        let said = || -> io::Result<bool> {
+            let mut text = Vec::new();
+            File::open(&self.log)?.take(LOG_MAX).read_to_end(&mut text)?;
+            Ok(String::from_utf8_lossy(&text).contains(REFUSAL))
+        };
+        said().unwrap_or(false)
     }
 
     fn own_index(&self) -> Option<usize> {

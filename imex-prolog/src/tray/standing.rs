@@ -14,6 +14,9 @@ use crate::standing::StandingWorld;
 use fabric::names::JobId;
 use std::time::Duration;
 
+/// How long a standing daemon may refuse a guest's trays before it is started anew, where no other guest needs it.
+const REFUSED: Duration = Duration::from_secs(2);
+
 impl<O: DaemonOwner> StandingWorld for Tray<O> {
     fn load_standing(&mut self) -> Result<Stored, TrayError> {
         let stored = self.load_file(STANDING_FILE, STANDING_DIR).map_err(TrayError::Standing)?;
@@ -53,6 +56,7 @@ impl<O: DaemonOwner> StandingWorld for Tray<O> {
             own: Duration::from_secs(own_seconds),
             lost: Duration::from_secs(deadlines.peer_lost_seconds),
             absent: Duration::from_secs(deadlines.peer_absent_seconds),
+            refused: Some(REFUSED),
         };
         let call = Duration::from_secs(deadlines.control_call_seconds);
         // The run that an epilog may end is the guest's; the daemon and its members are the standing domain's.
@@ -107,6 +111,10 @@ impl<O: DaemonOwner> Probe for GuestProbe<'_, O> {
         let word = |position: &usize| row.words.get(*position).cloned().unwrap_or_default();
         let words = self.positions.iter().map(word).collect();
         Ok(OwnRow { words, ..row })
+    }
+
+    fn has_refused(&mut self) -> bool {
+        self.inner.has_refused()
     }
 
     fn own_index(&self) -> Option<usize> {

@@ -202,6 +202,9 @@ impl Node<'_> {
     fn set_up_network(&self) -> anyhow::Result<()> {
         let DaemonSpec { name, .. } = &self.spec.daemon;
         let ip = self.spec.ip;
+        for (file, value) in network::NODE_SETTINGS {
+            network::set(file, value)?;
+        }
         ip_batch(&network::node(ip)).with_context(|| format!("network of {} ({name})", self.spec.name))
     }
 }

@@ -223,8 +223,7 @@ fn make_network(tree: &Path, nodes: &[RunningNode]) -> anyhow::Result<()> {
     let ports: Vec<Port> = nodes.iter().enumerate().map(|(number, node)| node.port(number)).collect();
     in_tree(tree, || {
         for (file, value) in network::ROUTER_SETTINGS {
-            let file = Path::new("/proc/sys/net/ipv4").join(file);
-            fs::write(&file, value).with_context(|| format!("cannot write {}", file.display()))?;
+            network::set(file, value)?;
         }
         node::ip_batch(&network::router(&ports))
     })
