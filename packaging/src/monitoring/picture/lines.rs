@@ -9,7 +9,7 @@ use super::frame::Frame;
 use super::scale::{axis, clock, time_step, value};
 use super::{Line, Scene, escaped, style};
 
-const LEFT: f64 = 52.0;
+const LEFT: f64 = 58.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 50.0;
 /// Height of the axis of time, and of a row of the legend.
