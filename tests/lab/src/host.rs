@@ -200,6 +200,10 @@ impl Host {
         if self.loads == Loads::Ours && self.log().contains("refuses to load") {
             bail!("our plugin refused to load:\n{}", self.log());
         }
+        // What it does not take, it says and goes on without.
+        if let Some(refused) = self.log().lines().find(|line| line.contains("TopologyParam=")) {
+            bail!("our plugin did not take its settings: {refused}");
+        }
         for &change in &cluster.changes {
             self.change(change)?;
         }
