@@ -283,9 +283,17 @@ fn steering(mut model: Model, name: &str, records: &Records) -> Option<Model> {
         return None;
     }
     read_settings(&mut model.rules, records);
+    let above = model.rules.levels.promised().filter(|base| *base < model.largest()).map_or_else(
+        String::new,
+        |base| {
+            format!(
+                "; above the base size of {base} they span while no NVLink partition has so many in service"
+            )
+        },
+    );
     slurm_log!(
         Info,
-        "topology {name}: jobs are steered into {} NVLink partitions of up to {} trays",
+        "topology {name}: jobs are steered into {} NVLink partitions of up to {} trays{above}",
         model.blocks.len(),
         model.largest()
     );

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::harness::{Body, Case};
+use crate::plugin_file::controller_log;
 use crate::topology::SMALL;
 use crate::topology::steps::{
     FILE, NVML, R01, R02, RACK_1, RACK_2, READINGS, SOON, blocks, collect, hold, nodes_of, register, start,
@@ -106,6 +107,10 @@ fn tiers(cluster: &Cluster) -> anyhow::Result<()> {
         // The cluster's own Slurm partition has the name of its topology.
         let lines = lines.stdout.replace("PartitionName=nvlink ", "PartitionName=strict ");
         let ran = put(&format!("{conf}\n{lines}")).and_then(|()| {
+            if cluster.about().plugin == "ours" {
+                let log = controller_log(cluster)?;
+                ensure!(log.contains("above the base size of 3 they span"), "slurmctld's log does not say so");
+            }
             let whole = nodes_of(cluster, &["-N4", "-pspare"])?;
             ensure!(whole[0][..3] == whole[3][..3], "over both while one is whole: {whole:?}");
             cluster.ctl(&["scontrol", "update", "nodename=r01n01,r02n01", "state=drain", "reason=service"])?;

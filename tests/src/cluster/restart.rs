@@ -20,8 +20,13 @@ impl Cluster {
             let all = self.status()?;
             Ok(all.into_iter().find(|status| status.node == tray).context("no such tray")?.daemon)
         };
-        if let DaemonState::Running(pid) = state()? {
-            self.tray(tray, &["kill", &format!("-{}", Signal::SIGTERM as i32), &pid.to_string()])?;
+        // A reconfigure puts another process in the place of the one that was asked for.
+        let told = wait_for(&format!("slurmd of {tray} is told to end"), limits::DAEMON_READY, || {
+            let DaemonState::Running(pid) = state()? else { return Ok(Ok(None)) };
+            let kill = ["kill", &format!("-{}", Signal::SIGTERM as i32), &pid.to_string()];
+            Ok(self.tray(tray, &kill).map(|_| Some(pid)).map_err(|error| format!("{error:#}")))
+        })?;
+        if let Some(pid) = told {
             let proc = self.root_of(tray)?.join(format!("proc/{pid}"));
             wait_for(&format!("slurmd of {tray} ends"), limits::SLURMD_STOP, || {
                 Ok(if proc.exists() { Err("it is still there".to_owned()) } else { Ok(()) })

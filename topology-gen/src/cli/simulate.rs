@@ -87,7 +87,7 @@ pub(super) struct Args {
     /// Write a page with tables and charts to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Write the charts as SVG into this folder
+    /// Write the charts as SVG into this folder, which is made if need be
     #[arg(long, value_name = "FOLDER")]
     svg: Option<PathBuf>,
 }
@@ -201,6 +201,12 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
         put(path, &page::text(&report), output)?;
     }
     if let Some(folder) = &args.svg {
+        std::fs::create_dir_all(folder).map_err(|error| {
+            Failure(Report::new(
+                Blame::Config,
+                format!("cannot make the folder {}: {error}", folder.display()),
+            ))
+        })?;
         for (name, chart) in report.charts() {
             put(&folder.join(format!("{name}.svg")), &chart, output)?;
         }

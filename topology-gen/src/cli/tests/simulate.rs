@@ -66,7 +66,7 @@ fn traces_of_other_sites_are_read_by_their_endings() {
     assert_eq!(run.code, 0, "{}", run.words);
     assert!(run.words.contains("a.swf: 1 jobs never ran there and are left out"), "{}", run.words);
     let html = folder.path().join("out.html").display().to_string();
-    let charts = folder.path().display().to_string();
+    let charts = folder.path().join("new/charts").display().to_string();
     let json = put(
         "b.json",
         "{\"jobs\":[{\"job_id\":7,\"allocation_nodes\":2,\"time\":{\"elapsed\":60,\"submission\":5}}]}",
@@ -75,7 +75,9 @@ fn traces_of_other_sites_are_read_by_their_endings() {
     let run = topology_gen(&[&["simulate", "--workload", &json], &small[..], &out[..]].concat());
     assert_eq!(run.code, 0, "{}", run.words);
     assert!(std::fs::read_to_string(&html).unwrap().ends_with("</html>\n"));
-    assert!(std::fs::read_to_string(folder.path().join("waits.svg")).unwrap().ends_with("</svg>\n"));
+    assert!(
+        std::fs::read_to_string(folder.path().join("new/charts/waits.svg")).unwrap().ends_with("</svg>\n")
+    );
     let run = topology_gen(&["simulate", "--workload", &json, "--format", "swf"]);
     assert_eq!(run.code, 2);
     assert!(
