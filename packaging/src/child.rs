@@ -27,14 +27,19 @@ pub(crate) trait Watch {
 
     /// It lives and has said nothing for a moment.
     fn quiet(&mut self) {}
+
+    /// Whether it is to be ended before it ends by itself.
+    fn has_enough(&self) -> bool {
+        false
+    }
 }
 
 /// Runs `command`, hands each line of its stdout and stderr (in the order written) to `watch`, and writes all of it
 /// to `log`. Standard input is empty.
 ///
 /// # Errors
-/// When the command cannot be started, the log cannot be written, or `limit` has passed; then the child and its
-/// descendants are killed first.
+/// When the command cannot be started, the log cannot be written, `limit` has passed, or the watch has enough; then the
+/// child and its descendants are killed first.
 pub(crate) fn run(
     command: &mut Command,
     log: &Path,
@@ -89,6 +94,10 @@ pub(crate) fn run(
             // Something that the child left behind holds the pipe open.
             Some((_, at)) if at.elapsed() > TRAIL => break,
             Some(_) => {}
+        }
+        if ended.is_none() && watch.has_enough() {
+            kill_with_descendants(&mut child);
+            bail!("`{shown}` was stopped: it is wanted no longer");
         }
         if ended.is_none() && started.elapsed() > limit {
             kill_with_descendants(&mut child);
@@ -180,6 +189,25 @@ mod tests {
             Ok(if state.is_empty() || state.contains(") Z ") { Ok(()) } else { Err(state) })
         })
         .unwrap();
+    }
+
+    #[test]
+    fn a_child_is_ended_when_its_watch_has_enough() {
+        struct Once(bool);
+        impl Watch for Once {
+            fn line(&mut self, _: &str) {
+                self.0 = true;
+            }
+            fn has_enough(&self) -> bool {
+                self.0
+            }
+        }
+        let log = std::env::temp_dir().join(format!("xtask-child-{}-enough", std::process::id()));
+        let mut shell = Command::new("sh");
+        let ran =
+            run(shell.args(["-c", "echo a; sleep 600"]), &log, Duration::from_secs(60), &mut Once(false));
+        assert!(ran.unwrap_err().to_string().contains("wanted no longer"));
+        fs::remove_file(log).unwrap();
     }
 
     #[test]

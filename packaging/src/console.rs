@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::child::Watch;
@@ -42,6 +43,17 @@ impl Watch for Progress {
             let text = format!("after {:>3} s: {}", self.started.elapsed().as_secs(), self.last);
             self.say(&text);
         }
+    }
+}
+
+/// Says nothing, of what runs beside other things until this is true.
+pub(crate) struct SilentUntil<'a>(pub(crate) &'a AtomicBool);
+
+impl Watch for SilentUntil<'_> {
+    fn line(&mut self, _: &str) {}
+
+    fn has_enough(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Running unittests src/lib.rs (target/debug/deps/fabric-1f2e)      one binary begins
-//! test names::tests::a_name_is_checked ... ok                       FAILED | ignored[, reason]
+//! test names::tests::a_name_is_checked ... ok         FAILED | ignored[, reason] | ignored (reason)
 //! test result: ok. 3 passed; 0 failed; 1 ignored; ...               it has ended
 //! ```
 //! A binary that begins and never prints its result has crashed: that counts as one failure, never as nothing.
@@ -70,10 +70,12 @@ impl Tally {
 
     fn verdict(&mut self, name: &str, verdict: &str) {
         if verdict == "FAILED" {
-            self.failures.push(name.to_owned());
+            self.failures.push(name.trim_end().to_owned());
         } else if let Some(rest) = verdict.strip_prefix("ignored") {
-            let reason = rest.strip_prefix(", ").unwrap_or("marked as ignored, without a reason");
-            self.skipped.push((name.to_owned(), reason.to_owned()));
+            let in_brackets = || rest.strip_prefix(" (")?.strip_suffix(')');
+            let reason = rest.strip_prefix(", ").or_else(in_brackets);
+            let reason = reason.unwrap_or("marked as ignored, without a reason");
+            self.skipped.push((name.trim_end().to_owned(), reason.to_owned()));
         }
     }
 
@@ -146,6 +148,13 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         assert_eq!(tally.failures, ["d"]);
         let names: Vec<_> = binaries.iter().map(|binary| binary.name.as_str()).collect();
         assert_eq!(names, ["fabric", "cli", "fabric (doc)"]);
+    }
+
+    #[test]
+    fn names_in_columns_and_reasons_in_brackets_are_read() {
+        let (tally, _) = read("test a: b (c)   ... ignored (an hour (or two))\ntest d   ... FAILED", true);
+        assert_eq!(tally.skipped, [("a: b (c)".to_owned(), "an hour (or two)".to_owned())]);
+        assert_eq!(tally.failures, ["d"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use tests::cluster::Target;
+use tests::documents::{self, Form};
 use tests::fault::{Fault, FaultKind};
 use tests::soak::Plant;
 use tests::{Cluster, wait_for};
@@ -160,13 +161,22 @@ fn no_fabric(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 const CHECK: &str = "/etc/slurm-nvlink/health-check";
-/// As a site would write it: slurmd runs the program and takes no action by itself.
-const CHECK_TEXT: &str = "#!/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n\
-     if reason=$(imex-prolog health 2>/dev/null); then touch /tmp/healthy; else\n\
-     scontrol update nodename=\"$SLURMD_NODENAME\" state=drain reason=\"$reason\"; fi\n";
+/// Tells a case that a check has found nothing.
+const FINDS_NOTHING: &str = "/usr/sbin/imex-prolog health >/dev/null 2>&1 && /usr/bin/touch /tmp/healthy\n";
+
+/// The script that the operator's guide gives, as it stands there.
+fn script_of_the_guide() -> anyhow::Result<String> {
+    let code = documents::named("docs/operating.md")?.code();
+    let lines = code.iter().filter(|code| code.heading == "Health checks" && code.form == Form::Line);
+    let lines: Vec<&str> =
+        lines.map(|code| code.text.as_str()).skip_while(|line| *line != "#!/bin/sh").collect();
+    ensure!(lines.len() == 2, "the guide has another script: {lines:?}");
+    Ok(lines.join("\n") + "\n")
+}
 
 fn health(setup: &Setup) -> anyhow::Result<()> {
-    let builder = setup.builder("health").with_orders().file(CHECK, CHECK_TEXT);
+    let script = script_of_the_guide()? + FINDS_NOTHING;
+    let builder = setup.builder("health").with_orders().file(CHECK, &script);
     let cluster = builder.set("HealthCheckProgram", CHECK).set("HealthCheckInterval", "2").start()?;
     on(&cluster, "imex_modes::the_health_check_drains_a_tray_at_fault_and_tells_of_leftovers", drains)
 }

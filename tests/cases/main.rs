@@ -8,6 +8,7 @@ mod beside;
 mod boot;
 mod command_line;
 mod confirmation;
+mod documents;
 mod drained;
 mod endurance;
 mod faults;
@@ -69,6 +70,7 @@ const CASES: &[&[Case]] = &[
     endurance::CASES,
     topology::CASES,
     tiers::CASES,
+    documents::CASES,
 ];
 
 fn main() -> ExitCode {
@@ -79,7 +81,8 @@ fn main() -> ExitCode {
     // Clusters are measured while they start, and share the machine.
     arguments.test_threads = Some(1);
     let shared = Shared::default();
-    let trials = harness::trials(CASES.concat(), &shared);
+    let mut trials = harness::trials(CASES.concat(), &shared);
+    trials.extend(documents::not_typed());
     let conclusion = libtest_mimic::run(&arguments, trials);
     shared.end();
     harness::print_times();

@@ -38,12 +38,15 @@ pub const PLAYED_SECTIONS: [&str; 4] =
     ["Install in five steps", "Upgrade", "Back to stock", "Remove everything"];
 
 /// What else that stage types: commands and settings that need installed packages and a systemd.
-pub const PLAYED: [&str; 8] = [
+pub const PLAYED: [&str; 11] = [
     "TopologyParam=nvlink_metrics=/run/slurmctld",
     "apt install --allow-downgrades ./*.deb",
     "apt install ./*.deb",
     "apt remove slurm-nvlink-plugin && systemctl restart slurmctld",
     "slurm-nvlink-confirm",
+    "slurm-nvlink-confirm --help",
+    "slurm-nvlink-confirm --plugins DIR --folder DIR --dry-run",
+    "slurm-nvlink-confirm --version",
     "systemctl disable --now nvidia-imex",
     "systemctl enable --now topology-gen-watch",
     "systemctl reload topology-gen-watch",
@@ -115,6 +118,8 @@ pub fn all() -> anyhow::Result<Vec<Document>> {
             files.push(PathBuf::from(folder).join(entry?.file_name()));
         }
     }
+    // Beside the documents lie their pictures.
+    files.retain(|file| file.extension().is_none_or(|end| end != "svg"));
     files.sort();
     let read = |file: PathBuf| {
         let text =

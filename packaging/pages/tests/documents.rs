@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Command;
+use tests::documents::{self, Document};
 
 /// The programs that parse their own few arguments: what may stand behind their names.
 const SMALL: &[(&str, &[&str])] = &[
@@ -23,34 +24,10 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The documents: name and text.
-fn documents() -> Vec<(String, String)> {
-    let mut files: Vec<PathBuf> =
-        ["README.md", "CONTRIBUTING.md", "slurm-plugin/DIFFERENCES.md"].map(|name| root().join(name)).into();
-    files.extend(fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()));
-    files.retain(|file| file.extension().is_some_and(|end| end == "md"));
-    assert!(files.len() >= 5, "{files:?}");
-    files.into_iter().map(|file| (file.display().to_string(), fs::read_to_string(file).unwrap())).collect()
-}
-
-/// Everything in a document that is meant for a keyboard: code in a line, blocks of shell, indented lines.
-fn typed(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut prose = String::new();
-    let mut block: Option<bool> = None;
-    for line in text.lines() {
-        if let Some(language) = line.strip_prefix("```") {
-            block = if block.is_some() { None } else { Some(language.starts_with("sh")) };
-        } else if block.unwrap_or(line.starts_with("    ")) {
-            // What stands behind the sign is for people.
-            found.push(line.split(" #").next().unwrap().trim().to_owned());
-        } else if block.is_none() {
-            prose.push_str(line);
-            prose.push('\n');
-        }
-    }
-    found.extend(prose.split('`').skip(1).step_by(2).map(|code| code.replace('\n', " ")));
-    found
+/// The documents: where they are, and themselves.
+fn documents() -> Vec<(PathBuf, Document)> {
+    let all = documents::all().unwrap();
+    all.into_iter().map(|document| (root().join(&document.name), document)).collect()
 }
 
 /// What follows each mention of a program as a command of its own, word by word.
@@ -104,8 +81,9 @@ fn unknown(program: &Command, call: &[String]) -> Option<String> {
 fn every_command_and_option_in_the_documents_exists() {
     let programs = [("topology-gen", topology_gen::cli::command()), ("cargo xtask", packaging::command())];
     let mut checked = 0;
-    for (name, text) in documents() {
-        for line in typed(&text) {
+    for (_, document) in documents() {
+        let name = &document.name;
+        for line in document.code().into_iter().map(|code| code.text) {
             for (program, command) in &programs {
                 for call in calls(&line, program) {
                     checked += usize::from(!call.is_empty());
@@ -140,7 +118,6 @@ fn what_does_not_exist_is_found() {
     assert_eq!(first("x \"$(topology-gen probe --extra)\" --y"), Some("--y".to_owned()));
     assert_eq!(first("topology-gen aply"), Some("aply".to_owned()));
     assert_eq!(first("topology-gen why -N 16 -Q"), Some("-Q".to_owned()));
-    assert_eq!(typed("a `b\nc` d\n```sh x\ne\n```\n```\ng `\n```\n    f\n"), ["e", "f", "b c"]);
 }
 
 #[test]
@@ -179,15 +156,14 @@ fn the_guide_lists_the_metrics_that_there_are() {
 
 #[test]
 fn links_between_the_documents_lead_somewhere() {
-    for (name, text) in documents() {
-        let folder = Path::new(&name).parent().unwrap();
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
-            if file.starts_with("http") {
+    for (file, document) in documents() {
+        let (name, folder) = (&document.name, file.parent().unwrap());
+        for target in document.text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (other, heading) = target.split_once('#').unwrap_or((target, ""));
+            if other.starts_with("http") {
                 continue;
             }
-            let file = if file.is_empty() { PathBuf::from(&name) } else { folder.join(file) };
-            let there = fs::read_to_string(&file);
+            let there = fs::read_to_string(if other.is_empty() { file.clone() } else { folder.join(other) });
             assert!(there.is_ok(), "{name}: {target}");
             let anchor = |line: &str| {
                 let title = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");

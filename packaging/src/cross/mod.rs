@@ -13,13 +13,15 @@ mod tree;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 
 use crate::artifacts;
 use crate::cargo_test::{self, LIMIT};
 use crate::child;
-use crate::console::Progress;
+use crate::console::{Progress, SilentUntil};
 use crate::outcome::Outcome;
 use crate::workspace::Workspace;
 use room::{Inside, Room};
@@ -57,33 +59,62 @@ const NOT_EMULATED: &[(&str, &str)] = &[
     ),
 ];
 
+/// Compiles what [`test`] runs, on what other work leaves of the processors, until there is `enough`. What is missing then,
+/// [`test`] compiles.
+///
+/// # Errors
+/// As [`test`]; a build that fails is told there.
+pub(crate) fn compile_ahead(workspace: &Workspace, enough: &AtomicBool) -> Result<()> {
+    // Of this thread alone, and of what it starts.
+    rustix::process::nice(19).context("be nice")?;
+    let log = workspace.fresh_log("arm-ahead")?;
+    let (tree, target) = places(workspace, &log)?;
+    let room = open(workspace, &tree, &target)?;
+    for arguments in [&["build"][..], &[TESTS, &["--no-run"]].concat()] {
+        child::run(cargo(&room, arguments[0]).args(&arguments[1..]), &log, LIMIT, &mut SilentUntil(enough))?;
+    }
+    Ok(())
+}
+
+/// The verb and arguments of cargo for the tests.
+const TESTS: &[&str] = &["test", "--no-fail-fast", "--lib", "--bins", "--tests"];
+
+/// The cross tree and the folder for what is built, with all sources fetched.
+fn places(workspace: &Workspace, log: &Path) -> Result<(PathBuf, PathBuf)> {
+    let tree = tree::ensure()?;
+    fetch(workspace, log)?;
+    let target = workspace.target().join("arm");
+    fs::create_dir_all(&target).with_context(|| format!("create {}", target.display()))?;
+    Ok((tree, target))
+}
+
+fn open(workspace: &Workspace, tree: &Path, target: &Path) -> Result<Room> {
+    Room::open(tree, &Inside { source: workspace.root(), cargo_home: &cargo_home()?, target })
+}
+
+/// Cargo in the room, for what runs on trays.
+fn cargo(room: &Room, verb: &str) -> Command {
+    // The unoptimised profile compiles in half the time; it is the architecture that is tested here, with overflow checks.
+    let mut command = room.command("cargo");
+    command.args([verb, "--offline", "--locked", "--target", TRIPLE]);
+    command.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
+    command
+}
+
 /// Builds and runs the tests for aarch64.
 ///
 /// # Errors
 /// When the tree, the namespaces or the packages' sources are not to be had.
 pub(crate) fn test(workspace: &Workspace, filter: Option<&str>, log: &Path) -> Result<Outcome> {
-    let tree = tree::ensure()?;
-    fetch(workspace, log)?;
-    let target = workspace.target().join("arm");
-    fs::create_dir_all(&target).with_context(|| format!("create {}", target.display()))?;
-    let cargo_home = cargo_home()?;
-    let room =
-        Room::open(&tree, &Inside { source: workspace.root(), cargo_home: &cargo_home, target: &target })?;
-
-    // The unoptimised profile compiles in half the time; it is the architecture that is tested here, with overflow checks.
-    let cargo = |verb: &str| {
-        let mut command = room.command("cargo");
-        command.args([verb, "--offline", "--locked", "--target", TRIPLE]);
-        command.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
-        command
-    };
-    let mut outcome = cargo_test::check(&mut cargo("build"), log, LIMIT)?;
+    let (tree, target) = places(workspace, log)?;
+    let room = open(workspace, &tree, &target)?;
+    let mut outcome = cargo_test::check(&mut cargo(&room, "build"), log, LIMIT)?;
     if outcome.failed > 0 {
         return Ok(outcome);
     }
     if !filter.is_some_and(|filter| filter.starts_with(CLUSTERS)) {
-        let mut tests = cargo("test");
-        tests.args(["--no-fail-fast", "--lib", "--bins", "--tests"]);
+        let mut tests = cargo(&room, TESTS[0]);
+        tests.args(&TESTS[1..]);
         outcome.add(cargo_test::count(&mut tests, &selection(filter), log)?);
         for (name, why) in NOT_EMULATED {
             outcome.add(Outcome::skip(&format!("arm: {name}"), why));
@@ -110,14 +141,9 @@ for file; do aarch64-linux-gnu-strip --strip-unneeded -o "stripped/$file" "$file
 /// # Errors
 /// As [`test`], and when the build fails.
 pub(crate) fn release(workspace: &Workspace, files: &[&str]) -> Result<PathBuf> {
-    let tree = tree::ensure()?;
     let log = workspace.fresh_log("arm-release")?;
-    fetch(workspace, &log)?;
-    let target = workspace.target().join("arm");
-    fs::create_dir_all(&target).with_context(|| format!("create {}", target.display()))?;
-    let cargo_home = cargo_home()?;
-    let room =
-        Room::open(&tree, &Inside { source: workspace.root(), cargo_home: &cargo_home, target: &target })?;
+    let (tree, target) = places(workspace, &log)?;
+    let room = open(workspace, &tree, &target)?;
     let mut cargo = room.command("cargo");
     cargo.args(["build", "--release", "--offline", "--locked", "--target", TRIPLE]);
     cargo.args(artifacts::PRODUCTS.iter().flat_map(|package| ["--package", package]));

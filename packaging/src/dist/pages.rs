@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -19,12 +20,16 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// When the program that describes itself cannot be built, or a page cannot be written.
 pub(super) fn write(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    let mut cargo = workspace.cargo();
-    cargo.args(["run", "--locked", "--package", "pages", "--"]).arg(folder);
     let log = workspace.fresh_log("pages")?;
-    let status = child::run(&mut cargo, &log, LIMIT, &mut Progress::new())?;
-    if !status.success() {
-        bail!("`{}` failed:\n{}", child::show(&cargo), fs::read_to_string(&log).unwrap_or_default());
+    // Of the whole workspace: with the features that the tests have compiled it with already.
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--workspace", "--locked", "--bin", "pages"]);
+    let mut pages = Command::new(workspace.target().join("debug/pages"));
+    for command in [&mut cargo, pages.arg(folder)] {
+        let status = child::run(command, &log, LIMIT, &mut Progress::new())?;
+        if !status.success() {
+            bail!("`{}` failed:\n{}", child::show(command), fs::read_to_string(&log).unwrap_or_default());
+        }
     }
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let path = entry?.path();

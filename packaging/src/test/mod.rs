@@ -4,17 +4,22 @@
 //! `N passed, N failed, N skipped`. What was skipped stands before it with its reason, and before that each difference
 //! between Slurm's own plugin and ours that the cases saw. A stage that cannot run has
 //! failed; it is skipped only where the command line asked for that.
+//!
+//! The cases wait for much and compute little. While they run, what the stage `arm` needs is compiled, on what they leave.
 
 #![forbid(unsafe_code)]
 
 mod stages;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::console::seconds;
+use crate::cross;
 use crate::outcome::Outcome;
 use crate::setup;
 use crate::workspace::Workspace;
@@ -40,13 +45,27 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
     let started = Instant::now();
     setup::ensure()?;
     let mut total = Outcome::default();
-    for stage in stages::ALL {
-        let outcome = match stage.left_out(options) {
-            Some(why) => Outcome::skip(stage.name, why),
-            None => run_stage(workspace, options, stage),
-        };
-        total.add(outcome);
-    }
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let mut ahead = None;
+        for stage in stages::ALL {
+            let outcome = match stage.left_out(options) {
+                Some(why) => Outcome::skip(stage.name, why),
+                None => {
+                    if stage.leaves_time() && stages::arm_runs(options) {
+                        ahead = Some(scope.spawn(|| cross::compile_ahead(workspace, &enough)));
+                    }
+                    if stage.is_arm() {
+                        enough.store(true, Ordering::Relaxed);
+                        // What it has not done, and why, the stage itself will meet.
+                        let _ = ahead.take().map(ScopedJoinHandle::join);
+                    }
+                    run_stage(workspace, options, stage)
+                }
+            };
+            total.add(outcome);
+        }
+    });
     println!("{:<9} {:>41} {:>9}", "all", "", seconds(started.elapsed()));
     println!("{}{}{}", total.remark_text(), total.skip_text(), total.counts());
     Ok(total.exit_code())

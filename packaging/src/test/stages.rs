@@ -46,7 +46,22 @@ const CASES: &str = "cases";
 
 const QUICK: Duration = Duration::from_secs(60);
 
+/// Whether the stage for aarch64 runs.
+pub(super) fn arm_runs(options: &Options) -> bool {
+    ALL.iter().any(|stage| stage.is_arm() && stage.left_out(options).is_none())
+}
+
 impl Stage {
+    /// Whether it is that for aarch64.
+    pub(super) fn is_arm(&self) -> bool {
+        self.kind == Kind::Arm
+    }
+
+    /// Whether it leaves the processors so much time that something can be compiled beside it.
+    pub(super) fn leaves_time(&self) -> bool {
+        self.kind == Kind::Cases
+    }
+
     /// Why the command line leaves this stage out, if it does.
     pub(super) fn left_out(&self, options: &Options) -> Option<&'static str> {
         match self.kind {

@@ -136,8 +136,7 @@ impl Play<'_> {
         self.typed(SECTIONS[0])?;
         self.site.wait_idle()?;
         self.steered()?;
-        let said = self.type_line(&self.site.controller, "slurm-nvlink-confirm")?;
-        ensure!(said.contains("confirmed: /var/lib/slurm-nvlink/layout/"), "{said}");
+        self.confirmed()?;
         for tray in &self.site.trays {
             let imex = tray.run(&["systemctl", "is-active", "nvidia-imex"])?;
             ensure!(!imex.status.success(), "{}: NVIDIA's own service still runs", tray.name());
@@ -149,6 +148,23 @@ impl Play<'_> {
             )?;
             ensure!(changed.is_empty(), "{}: not as packed:\n{changed}", machine.name());
         }
+        Ok(())
+    }
+
+    /// The program of the plugin's package does what its page says.
+    fn confirmed(&self) -> Result<()> {
+        let controller = &self.site.controller;
+        let said = self.type_line(controller, "slurm-nvlink-confirm")?;
+        ensure!(said.contains("confirmed: /var/lib/slurm-nvlink/layout/"), "{said}");
+        const FOLDERS: &str = "slurm-nvlink-confirm --plugins DIR --folder DIR --dry-run";
+        let folders = FOLDERS.replacen("DIR", "/usr/lib/slurm-nvlink/stock", 1).replacen("DIR", "/root", 1);
+        let said = shell(controller, &folders)?;
+        self.was_typed(FOLDERS)?;
+        ensure!(said.contains("nothing was written (--dry-run)"), "{said}");
+        let said = self.type_line(controller, "slurm-nvlink-confirm --help")?;
+        ensure!(["--plugins", "--folder", "--dry-run"].iter().all(|option| said.contains(option)), "{said}");
+        let said = self.type_line(controller, "slurm-nvlink-confirm --version")?;
+        ensure!(said.contains(env!("CARGO_PKG_VERSION")), "{said}");
         Ok(())
     }
 

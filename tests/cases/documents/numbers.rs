@@ -1,0 +1,213 @@
+//! Workloads: what `simulate` and `gpu-hours` say, and that the numbers in `docs/replay.md` are those that come out today.
+#![forbid(unsafe_code)]
+
+use super::step::{FILE, FOLDER, STEP, Step, file, finds, prints, put, succeeds};
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tests::Cluster;
+use tests::documents;
+
+/// Accounting of a test cluster with trays of the same names, as Slurm 26.05.5 wrote it.
+const RECORDED: &str = include_str!("../../../topology-gen/replay/tests/sacct/slurm-26.05.5.json");
+const JOBS: &str = "submit,trays,run,limit\n0,1,600,1200\n0,16,7200,9000\n60,32,3600,7200\n90,20,1800,3600\n";
+/// Where steps have the report of `simulate` written.
+const REPORT: &str = "report.json";
+/// Racks with a drained tray, and jobs that may span then, as the lab's command there says it.
+const SPANNING: &str = "simulate --placer ours --seed 1,2,3 --drained 1 --topology-param nvlink_span=degraded --json report.json";
+const DRAINED: &str = "One tray of 18 drained in every rack";
+
+pub(super) const STEPS: &[Step] = &[
+    Step {
+        typed: "topology-gen simulate --workload jobs.csv --file topology.yaml --segments 17-:16 --spares 1 --html out.html",
+        before: |cluster| {
+            put(cluster, "jobs.csv", JOBS)?;
+            cluster.ctl(&["cp", "/etc/slurm/topology.yaml", FOLDER]).map(drop)
+        },
+        then: |cluster, said| {
+            prints(said, &["topology.yaml; jobs of jobs.csv (simulated time, real placement)", "17-:16"])?;
+            ensure!(file(cluster, "out.html")?.starts_with("<!DOCTYPE html>"), "out.html is no page");
+            Ok(())
+        },
+        ..STEP
+    },
+    // The test cluster has no database: sacct understands all of it, and then has nobody to ask.
+    Step {
+        typed: "sacct --allusers --duplicates --starttime=2026-11-01 --endtime=2026-12-01 --json >jobs.json",
+        then: |cluster, said| {
+            finds(said, &["Slurm accounting storage is disabled"])?;
+            ensure!(file(cluster, "jobs.json")?.is_empty());
+            put(cluster, "jobs.json", RECORDED)
+        },
+        ..STEP
+    },
+    Step {
+        typed: "topology-gen gpu-hours jobs.json --since 2026-11-01 --until 2026-12-01",
+        then: |_, said| {
+            prints(said, &["\nnvl-3c9b1e52-32766  trays  ", "\nnvl-a45f0d97-32766  trays  ", "\ntotal "])
+        },
+        ..STEP
+    },
+    Step {
+        typed: "topology-gen gpu-hours jobs.json --by account,qos --csv",
+        then: |_, said| prints(said, &["account,qos,", "\nchem,normal,"]),
+        ..STEP
+    },
+    Step {
+        typed: "topology-gen gpu-hours FILE",
+        with: &[FILE],
+        before: |cluster| put(cluster, "file", RECORDED),
+        then: |_, said| prints(said, &["BLOCK ", "\ntotal "]),
+        ..STEP
+    },
+    Step {
+        typed: "topology-gen simulate",
+        with: &[("simulate", "simulate --seed 1,2,3 --json report.json")],
+        then: |cluster, said| {
+            prints(said, &["278 racks of 18 trays", "15000 jobs in 7 days"])?;
+            all(cluster, 6)?
+                .iter()
+                .try_for_each(|run| table_has(run, "The reference scenario", &run.whole_row()?))
+        },
+        ..STEP
+    },
+    Step {
+        typed: "topology-gen simulate",
+        with: &[("simulate", SPANNING)],
+        then: |cluster, said| {
+            succeeds(said)?;
+            all(cluster, 3)?.iter().try_for_each(|run| table_has(run, DRAINED, &run.short_row()?))
+        },
+        ..STEP
+    },
+    Step {
+        typed: "topology-gen simulate",
+        with: &[("simulate", "simulate --placer ours --seed 1,2,3 --drained 1 --json report.json")],
+        then: |cluster, said| {
+            succeeds(said)?;
+            let runs = all(cluster, 3)?;
+            says(DRAINED, &format!("occupancy is {} %", of(&runs, "ours", Run::occupancy)?))
+        },
+        ..STEP
+    },
+    Step {
+        typed: "topology-gen simulate --drained 1 --base-size -1",
+        then: |_, said| prints(said, &["278 racks of 18 trays, 1 drained in each", "\nours ", "\nnaive "]),
+        ..STEP
+    },
+    Step {
+        typed: "topology-gen simulate --split-racks 2 --seed 1,2,3",
+        with: &[("--seed 1,2,3", "--seed 1,2,3 --json report.json")],
+        then: |cluster, said| {
+            succeeds(said)?;
+            split_racks(&all(cluster, 6)?)
+        },
+        ..STEP
+    },
+];
+
+/// A replay of one placer with one seed.
+struct Run(Value);
+
+/// The runs in the report; so many must be there.
+fn all(cluster: &Cluster, count: usize) -> anyhow::Result<Vec<Run>> {
+    let report: Value = serde_json::from_str(&file(cluster, REPORT)?)?;
+    let runs: Vec<Run> = report["runs"].as_array().context("no runs")?.iter().cloned().map(Run).collect();
+    ensure!(runs.len() == count, "{} runs", runs.len());
+    Ok(runs)
+}
+
+impl Run {
+    fn number(&self, name: &str) -> anyhow::Result<f64> {
+        self.0[name].as_f64().with_context(|| format!("no {name}"))
+    }
+
+    fn is_of(&self, placer: &str) -> bool {
+        self.0["placer"] == placer
+    }
+
+    /// Median and 95th percentile of the wait of jobs of so many trays, in hours, as the document writes them.
+    fn waits(&self, trays: u64) -> anyhow::Result<String> {
+        let classes = self.0["classes"].as_array().context("no classes")?;
+        let class = classes.iter().find(|class| class["trays"] == serde_json::json!([trays, trays]));
+        let wait = &class.with_context(|| format!("no jobs of {trays} trays"))?["wait"];
+        let hours = |name: &str| wait[name].as_f64().map(|seconds| seconds / 3600.0).context("no wait");
+        Ok(format!("{:.1} / {:.1}", hours("p50")?, hours("p95")?))
+    }
+
+    /// In per cent.
+    fn occupancy(&self) -> anyhow::Result<String> {
+        Ok(format!("{:.2}", self.number("occupancy")? * 100.0))
+    }
+
+    /// The row of the reference scenario.
+    fn whole_row(&self) -> anyhow::Result<String> {
+        let split = self.0["broken"].as_u64().context("no split jobs")?;
+        let split =
+            if split < 1000 { split.to_string() } else { format!("{},{:03}", split / 1000, split % 1000) };
+        let [one, sixteen, rack] = [self.waits(1)?, self.waits(16)?, self.waits(18)?];
+        Ok(format!("{} {one} | {sixteen} | {rack} | {} | {split} |", self.row_begins()?, self.partitions()?))
+    }
+
+    /// The row of a table without jobs of one tray and split ones.
+    fn short_row(&self) -> anyhow::Result<String> {
+        let [sixteen, rack] = [self.waits(16)?, self.waits(18)?];
+        Ok(format!("{} {sixteen} | {rack} | {} |", self.row_begins()?, self.partitions()?))
+    }
+
+    fn row_begins(&self) -> anyhow::Result<String> {
+        let placer = self.0["placer"].as_str().context("no placer")?;
+        Ok(format!("| {placer} | {} | {} % |", self.0["seed"], self.occupancy()?))
+    }
+
+    /// Of a job, and the fewest that it could have.
+    fn partitions(&self) -> anyhow::Result<String> {
+        Ok(format!("{:.2} ({:.2})", self.number("partitions_used")?, self.number("partitions_fewest")?))
+    }
+}
+
+/// The text of a section of `docs/replay.md`.
+fn section(title: &str) -> anyhow::Result<String> {
+    let text = documents::named("docs/replay.md")?.text;
+    let (_, section) =
+        text.split_once(&format!("\n## {title}\n")).with_context(|| format!("no {title:?}"))?;
+    Ok(section.split("\n## ").next().unwrap_or_default().to_owned())
+}
+
+/// A row of the table in a section is what came out of this run.
+fn table_has(run: &Run, title: &str, row: &str) -> anyhow::Result<()> {
+    let has = section(title)?.lines().any(|line| line == row);
+    ensure!(has, "docs/replay.md, {title:?}, has no line\n{row}\nfor seed {}", run.0["seed"]);
+    Ok(())
+}
+
+/// A section says this, wherever its lines end.
+fn says(title: &str, words: &str) -> anyhow::Result<()> {
+    ensure!(
+        section(title)?.replace('\n', " ").contains(words),
+        "docs/replay.md, {title:?}, does not say {words:?}"
+    );
+    Ok(())
+}
+
+/// A number of the three runs of a placer, as the document lists them.
+fn of(runs: &[Run], placer: &str, number: impl Fn(&Run) -> anyhow::Result<String>) -> anyhow::Result<String> {
+    let all: Vec<String> =
+        runs.iter().filter(|run| run.is_of(placer)).map(number).collect::<anyhow::Result<_>>()?;
+    ensure!(all.len() == 3, "{placer}: {all:?}");
+    Ok(format!("{}, {} and {}", all[0], all[1], all[2]))
+}
+
+/// The numbers of the section on racks that are split in two are what came out.
+fn split_racks(runs: &[Run]) -> anyhow::Result<()> {
+    let used = |run: &Run| Ok(format!("{:.2}", run.number("partitions_used")?));
+    let fewest = |run: &Run| Ok(format!("{:.2}", run.number("partitions_fewest")?));
+    for words in [
+        format!("Ours has {} %", of(runs, "ours", Run::occupancy)?),
+        format!("naive {} %", of(runs, "naive", Run::occupancy)?),
+        format!("ours uses {} partitions", of(runs, "ours", used)?),
+        format!("(fewest {})", of(runs, "ours", fewest)?),
+    ] {
+        says("Racks split in two", &words)?;
+    }
+    Ok(())
+}
