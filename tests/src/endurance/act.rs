@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use fabric::JobId;
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Where the readings of all trays are put for topology-gen.
 const READINGS: &str = "/run/readings.json";
@@ -33,8 +33,8 @@ pub(super) struct Actor<'a> {
     pub(super) refused: Vec<String>,
     /// Some rack shows other partitions than in the beginning.
     pub(super) cut: bool,
-    /// slurmctld was killed.
-    pub(super) killed_controller: bool,
+    /// When slurmctld was back after it was killed last.
+    pub(super) killed_controller: Option<SystemTime>,
 }
 
 impl<'a> Actor<'a> {
@@ -50,7 +50,7 @@ impl<'a> Actor<'a> {
             off: Vec::new(),
             refused: Vec::new(),
             cut: false,
-            killed_controller: false,
+            killed_controller: None,
         }
     }
 
@@ -86,8 +86,9 @@ impl<'a> Actor<'a> {
             Event::RestartSlurmd(tray) => self.cluster.restart_slurmd(&self.nodes[*tray]),
             Event::RestartController => self.restart_controller(Signal::SIGTERM),
             Event::KillController => {
-                self.killed_controller = true;
-                self.restart_controller(Signal::SIGKILL)
+                let back = self.restart_controller(Signal::SIGKILL);
+                self.killed_controller = Some(SystemTime::now());
+                back
             }
             Event::Reconfigure => self.cluster.ctl(&["scontrol", "reconfigure"]).map(drop),
             Event::CutRack(rack) => self.cut(*rack),

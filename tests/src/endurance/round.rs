@@ -14,7 +14,7 @@ use crate::wait::{act_for, wait_for};
 use anyhow::{Context as _, ensure};
 use fabric::JobId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// slurmctld forgets ended jobs soon, so that its memory can be compared.
 const SLURM: (&str, &str) = ("MinJobAge", "30");
@@ -22,9 +22,6 @@ const SLURM: (&str, &str) = ("MinJobAge", "30");
 /// two cores.
 const IMEX: &str = "[deadlines]\nready_seconds = 60\nown_ready_seconds = 20\nfabric_seconds = 4\n\
     peer_absent_seconds = 20\npeer_lost_seconds = 8\ncontrol_call_seconds = 5\nstop_seconds = 6\n";
-/// A slurmctld that was killed may give the number of a job that it has forgotten to another one. So long the lists on the trays
-/// may be those of the namesake; then the prologs have replaced them.
-const NAMESAKE: Duration = Duration::from_secs(10);
 /// Distance between two looks.
 const LOOK: Duration = Duration::from_millis(400);
 /// slurmctld answers again after a restart.
@@ -73,6 +70,16 @@ struct Start {
     nodes: Vec<String>,
     /// None: the blocks changed while it started.
     blocks: Option<Blocks>,
+    /// When it was seen first.
+    seen: SystemTime,
+}
+
+impl Start {
+    /// Whether a list of members that was written then is of a run that slurmctld has forgotten, as it was killed. It begins such a
+    /// job once more, or gives its number to another one, and no slurmd runs a prolog again for a job that it knows.
+    fn is_after_forgotten(&self, written: SystemTime, killed: Option<SystemTime>) -> bool {
+        killed.is_some_and(|killed| written < killed && killed < self.seen)
+    }
 }
 
 /// What was seen in a round so far.
@@ -83,8 +90,6 @@ struct Notes {
     /// The last state of each job.
     states: BTreeMap<(JobId, String), String>,
     violations: BTreeSet<Violation>,
-    /// What may be of a job's namesake, and since when it has been seen.
-    suspected: BTreeMap<Violation, Instant>,
 }
 
 impl<'a> Stage<'a> {
@@ -195,25 +200,25 @@ impl<'a> Stage<'a> {
                 {
                     notes.violations.insert(broken);
                 }
-                Start { name: line.name.clone(), nodes: line.nodes.clone(), blocks: known.cloned() }
+                let (name, nodes) = (line.name.clone(), line.nodes.clone());
+                Start { name, nodes, blocks: known.cloned(), seen: SystemTime::now() }
             });
-            for broken in self.members(*job, ask.kind == Kind::Shared, start) {
-                let since = *notes.suspected.entry(broken.clone()).or_insert_with(Instant::now);
-                if !actor.killed_controller || since.elapsed() >= NAMESAKE {
-                    notes.violations.insert(broken);
-                }
-            }
+            let broken = self.members(*job, ask.kind == Kind::Shared, start, actor.killed_controller);
+            notes.violations.extend(broken);
         }
         Ok(())
     }
 
     /// Looks at each list of members of a job.
-    fn members(&self, job: JobId, shared: bool, start: &Start) -> Vec<Violation> {
+    fn members(&self, job: JobId, shared: bool, start: &Start, killed: Option<SystemTime>) -> Vec<Violation> {
         let Some(blocks) = start.blocks.as_ref().filter(|_| !shared) else { return Vec::new() };
         let mut broken = Vec::new();
         for tray in &start.nodes {
             // Not there yet, not there any more, or on a tray that has lost its power.
-            let Ok(Some(list)) = soak::tray::members(self.cluster, tray, job) else { continue };
+            let Ok(Some((list, written))) = soak::tray::members(self.cluster, tray, job) else { continue };
+            if start.is_after_forgotten(written, killed) {
+                continue;
+            }
             let wanted = rules::domain(&start.nodes, tray, blocks);
             let wanted = wanted.into_iter().filter_map(|node| self.addresses.get(node).cloned()).collect();
             broken.extend(rules::members(job.get(), tray, &list, &wanted));
@@ -239,7 +244,7 @@ impl<'a> Stage<'a> {
         self.idle()?;
         // A slurmctld that is killed forgets jobs of its last moments, and nothing tells the trays that have no step of theirs. The
         // next job there removes what is left of them.
-        if !actor.killed_controller {
+        if actor.killed_controller.is_none() {
             let left = self.left()?;
             let healthy = left.into_iter().filter(|(tray, _)| !struck.contains(tray));
             notes.violations.extend(healthy.map(|(tray, what)| Violation::Left { tray, what }));
@@ -263,7 +268,7 @@ impl<'a> Stage<'a> {
         notes: &mut Notes,
     ) -> anyhow::Result<()> {
         let known = blocks(self.cluster)?;
-        let mut registers_at = actor.killed_controller.then(|| Instant::now() + BELIEVES);
+        let mut registers_at = actor.killed_controller.map(|_| Instant::now() + BELIEVES);
         let over = wait_for("all jobs are over", ALL_OVER, || {
             let picture = self.look()?;
             self.watch(&picture, Some(&known), actor, notes)?;

@@ -360,7 +360,7 @@ impl<'a> Job<'a> {
             if tray::is_complete(self.stage.cluster, place, self.id)? {
                 self.notes.ready.entry(run).or_default().insert(place.clone());
             }
-            if let Some(list) = tray::members(self.stage.cluster, place, self.id)? {
+            if let Some((list, _)) = tray::members(self.stage.cluster, place, self.id)? {
                 self.notes.members.insert((place.clone(), list));
             }
         }

@@ -6,6 +6,7 @@ use fabric::JobId;
 use serde::Deserialize;
 use std::fs;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 /// State of the IMEX manager, below a tray's root.
 const STATE: &str = "run/slurm-nvlink/imex";
@@ -43,9 +44,15 @@ pub(super) fn is_complete(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::
         .is_some_and(|record| record.state == "ready" || (record.is_forming() && channel.exists())))
 }
 
-/// The list of members that a job's daemon has on a tray.
-pub(crate) fn members(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::Result<Option<String>> {
-    Ok(fs::read_to_string(file(cluster, tray, &format!("{STATE}/job-{job}/nodes.cfg"))?).ok())
+/// The list of members that a job's daemon has on a tray, and when it was written.
+pub(crate) fn members(
+    cluster: &Cluster,
+    tray: &str,
+    job: JobId,
+) -> anyhow::Result<Option<(String, SystemTime)>> {
+    let file = file(cluster, tray, &format!("{STATE}/job-{job}/nodes.cfg"))?;
+    let written = fs::metadata(&file).and_then(|data| data.modified());
+    Ok(written.and_then(|written| Ok((fs::read_to_string(&file)?, written))).ok())
 }
 
 /// Whether a job's epilog has begun on a tray, in this boot of it.
