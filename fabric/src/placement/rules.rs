@@ -73,7 +73,7 @@ impl Rules {
 
     /// Whether a job of so many trays, without segments, may span while no partition has so many healthy trays.
     pub fn may_span_degraded(&self, trays: u32) -> bool {
-        self.span == Span::Degraded || self.levels.promised.is_some_and(|promised| trays > promised)
+        self.span == Span::Degraded || self.levels.promised().is_some_and(|promised| trays > promised)
     }
 }
 
@@ -82,8 +82,8 @@ impl Rules {
 pub struct Levels {
     /// Trays of a base block by `block_sizes`; 0 without sizes.
     base: u32,
-    /// The same where a site has written it down.
-    promised: Option<u32>,
+    /// Whether a site has written that down.
+    is_written: bool,
     /// Partitions of one group on each level above the base, ascending.
     groups: Vec<usize>,
 }
@@ -92,13 +92,13 @@ impl Levels {
     /// The levels of these sizes.
     pub fn new(sizes: &BlockSizes) -> Self {
         let groups = sizes.levels().into_iter().filter(|&level| level > 0).map(|level| 1 << level).collect();
-        Self { base: sizes.base(), promised: Some(sizes.base()), groups }
+        Self { base: sizes.base(), is_written: true, groups }
     }
 
     /// Those that Slurm takes when `block_sizes` is missing: groups of 2, 4, 8 and 16 blocks. `base` is the node count of
     /// the first block that has nodes.
     pub fn by_default(base: u32) -> Self {
-        Self { base, promised: None, groups: vec![2, 4, 8, 16] }
+        Self { base, is_written: false, groups: vec![2, 4, 8, 16] }
     }
 
     /// Trays of a base block by `block_sizes`; 0 when not known.
@@ -109,7 +109,7 @@ impl Levels {
     /// Up to so many trays the site promises that a job which fits a partition lies in one, whatever is drained; to every
     /// job where no size is written down.
     pub fn promised(&self) -> Option<u32> {
-        self.promised
+        self.is_written.then_some(self.base)
     }
 
     /// Whether there are any above the base.

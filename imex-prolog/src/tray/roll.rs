@@ -13,8 +13,12 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(250);
 
 impl<O: DaemonOwner> Tray<O> {
-    /// Has the first member listen before the others can be complete.
+    /// Has the first member listen before the others can be complete. One that is open stays, with those who have answered it,
+    /// when the own daemon is started anew.
     pub(super) fn open_roll(&mut self, record: &Record) {
+        if self.roll.is_some() {
+            return;
+        }
         let port = self.settings.roll_call.port_for(record.job.get());
         self.roll = port.map(|port| RollCall::new(record, &self.partitions, port, ROOTS_PORTS));
         if let Some(roll) = &mut self.roll

@@ -102,6 +102,8 @@ impl Stage {
                 cargo_test::check(&mut cargo, &log, LIMIT)
             }
             Kind::Unit => {
+                // Without it the lab's tests would be skipped.
+                ::tests::tree::Tree::ensure()?;
                 cargo.args(["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins"]);
                 for name in workspace.integration_tests(CASES) {
                     cargo.args(["--test", name]);
