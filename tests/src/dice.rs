@@ -1,31 +1,26 @@
 //! Numbers that look random and are the same for the same seed, everywhere.
 #![forbid(unsafe_code)]
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
+
+/// A source of numbers.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Dice(SplitMix64);
 
 impl Dice {
     /// The numbers of a seed and, below it, of one of many things.
     #[must_use]
     pub fn new(seed: u64, number: u32) -> Self {
-        let mut dice = Self(seed ^ (u64::from(number) << 32));
+        let mut dice = Self(SplitMix64::seed_from_u64(seed ^ (u64::from(number) << 32)));
         // The first numbers of close seeds would be close.
-        dice.next();
+        dice.0.next_u64();
         dice
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 
     /// A number below `end`, which is small; 0 below 0.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
+        (self.0.next_u64() % end.max(1) as u64) as usize
     }
 
     /// One of them.

@@ -2,6 +2,8 @@
 //! Random clusters and situations from a seed: the same seed gives the same ones on every machine.
 
 use clap::ValueEnum;
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng as _, SeedableRng as _};
 
 use crate::protocol::{Gpus, JobQuestion};
 use crate::scene::{Change, Cluster, Job, Scene, Tray, plain_job};
@@ -29,28 +31,20 @@ impl Variety {
     pub const ALL: [Self; 5] = [Self::Gres, Self::Shared, Self::Levels, Self::Hres, Self::Dynamic];
 }
 
-/// A source of numbers (splitmix64).
+/// A source of numbers.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub struct Random(SplitMix64);
 
 impl Random {
     /// Starts from a seed.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        Self(SplitMix64::seed_from_u64(seed))
     }
 
     /// A number of `low..=high`.
     pub fn between(&mut self, low: u32, high: u32) -> u32 {
         let span = u64::from(high.max(low) - low) + 1;
-        low + (self.next() % span) as u32
+        low + (self.0.next_u64() % span) as u32
     }
 
     /// True in so many of a hundred cases.
