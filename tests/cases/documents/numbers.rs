@@ -15,6 +15,7 @@ const REPORT: &str = "report.json";
 /// Racks with a drained tray, and jobs that may span then, as the lab's command there says it.
 const SPANNING: &str = "simulate --placer ours --seed 1,2,3 --drained 1 --topology-param nvlink_span=degraded --json report.json";
 const DRAINED: &str = "One tray of 18 drained in every rack";
+const LOAD: &str = "How much load a site can take";
 
 pub(super) const STEPS: &[Step] = &[
     Step {
@@ -67,6 +68,15 @@ pub(super) const STEPS: &[Step] = &[
             all(cluster, 6)?
                 .iter()
                 .try_for_each(|run| table_has(run, "The reference scenario", &run.whole_row()?))
+        },
+        ..STEP
+    },
+    Step {
+        typed: "topology-gen simulate --load 0.9 --seed 1,2,3",
+        with: &[("--seed 1,2,3", "--seed 1,2,3 --json report.json")],
+        then: |cluster, said| {
+            succeeds(said)?;
+            has_line(LOAD, &load_row("0.9", &all(cluster, 6)?)?)
         },
         ..STEP
     },
@@ -125,13 +135,17 @@ impl Run {
         self.0["placer"] == placer
     }
 
-    /// Median and 95th percentile of the wait of jobs of so many trays, in hours, as the document writes them.
-    fn waits(&self, trays: u64) -> anyhow::Result<String> {
+    /// This percentile of the wait of jobs of so many trays, in hours.
+    fn wait(&self, trays: u64, percentile: &str) -> anyhow::Result<f64> {
         let classes = self.0["classes"].as_array().context("no classes")?;
         let class = classes.iter().find(|class| class["trays"] == serde_json::json!([trays, trays]));
         let wait = &class.with_context(|| format!("no jobs of {trays} trays"))?["wait"];
-        let hours = |name: &str| wait[name].as_f64().map(|seconds| seconds / 3600.0).context("no wait");
-        Ok(format!("{:.1} / {:.1}", hours("p50")?, hours("p95")?))
+        Ok(wait[percentile].as_f64().context("no wait")? / 3600.0)
+    }
+
+    /// Median and 95th percentile of that wait, as the document writes them.
+    fn waits(&self, trays: u64) -> anyhow::Result<String> {
+        Ok(format!("{:.1} / {:.1}", self.wait(trays, "p50")?, self.wait(trays, "p95")?))
     }
 
     /// In per cent.
@@ -175,8 +189,13 @@ fn section(title: &str) -> anyhow::Result<String> {
 
 /// A row of the table in a section is what came out of this run.
 fn table_has(run: &Run, title: &str, row: &str) -> anyhow::Result<()> {
-    let has = section(title)?.lines().any(|line| line == row);
-    ensure!(has, "docs/replay.md, {title:?}, has no line\n{row}\nfor seed {}", run.0["seed"]);
+    has_line(title, row).with_context(|| format!("seed {}", run.0["seed"]))
+}
+
+/// A section has this line.
+fn has_line(title: &str, line: &str) -> anyhow::Result<()> {
+    let has = section(title)?.lines().any(|has| has == line);
+    ensure!(has, "docs/replay.md, {title:?}, has no line\n{line}");
     Ok(())
 }
 
@@ -195,6 +214,28 @@ fn of(runs: &[Run], placer: &str, number: impl Fn(&Run) -> anyhow::Result<String
         runs.iter().filter(|run| run.is_of(placer)).map(number).collect::<anyhow::Result<_>>()?;
     ensure!(all.len() == 3, "{placer}: {all:?}");
     Ok(format!("{}, {} and {}", all[0], all[1], all[2]))
+}
+
+/// The row of a load, made of means of the three runs of each placer.
+fn load_row(load: &str, runs: &[Run]) -> anyhow::Result<String> {
+    let mean = |placer: &str, number: &dyn Fn(&Run) -> anyhow::Result<f64>| -> anyhow::Result<f64> {
+        let all: Vec<f64> =
+            runs.iter().filter(|run| run.is_of(placer)).map(number).collect::<anyhow::Result<_>>()?;
+        ensure!(all.len() == 3, "{placer}: {all:?}");
+        Ok(all.iter().sum::<f64>() / 3.0)
+    };
+    let occupancy = |placer| Ok(format!("{:.2} %", mean(placer, &|run| run.number("occupancy"))? * 100.0));
+    let wait = |placer, trays| Ok(format!("{:.1}", mean(placer, &|run| run.wait(trays, "p95"))?));
+    let cells: [anyhow::Result<String>; 6] = [
+        occupancy("ours"),
+        occupancy("naive"),
+        wait("ours", 16),
+        wait("naive", 16),
+        wait("ours", 18),
+        wait("naive", 18),
+    ];
+    let cells: Vec<String> = cells.into_iter().collect::<anyhow::Result<_>>()?;
+    Ok(format!("| {load} | {} |", cells.join(" | ")))
 }
 
 /// The numbers of the section on racks that are split in two are what came out.
