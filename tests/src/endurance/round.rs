@@ -90,6 +90,8 @@ struct Notes {
     /// The last state of each job.
     states: BTreeMap<(JobId, String), String>,
     violations: BTreeSet<Violation>,
+    /// Trays on which slurmd would not start a job, as it has one of that number.
+    numbers_given_twice: BTreeSet<String>,
 }
 
 impl<'a> Stage<'a> {
@@ -139,12 +141,8 @@ impl<'a> Stage<'a> {
                 0
             }
         };
-        Played {
-            violations: notes.violations,
-            ended: notes.states.into_values().collect(),
-            refused: actor.refused,
-            memory,
-        }
+        let refused = actor.refused.into_iter().chain(notes.numbers_given_twice).collect();
+        Played { violations: notes.violations, ended: notes.states.into_values().collect(), refused, memory }
     }
 
     fn events(&self, plan: &Plan, actor: &mut Actor<'_>, notes: &mut Notes) -> anyhow::Result<()> {
@@ -278,7 +276,9 @@ impl<'a> Stage<'a> {
                 .filter(|(_, node)| node.is_out())
                 .map(|(tray, node)| (tray.clone(), format!("{} {}", node.state, node.reason)))
                 .collect();
-            notes.violations.extend(rules::drained(&out, struck));
+            notes.violations.extend(rules::drained(&out, struck, actor.killed_controller.is_some()));
+            let twice = out.iter().filter(|(_, why)| rules::is_number_given_twice(why));
+            notes.numbers_given_twice.extend(twice.map(|(tray, why)| format!("{tray}: {why}")));
             if !out.is_empty() {
                 let list = out.into_keys().collect::<Vec<_>>().join(",");
                 // Some may be in service again already, which it calls an error.

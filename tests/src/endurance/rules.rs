@@ -104,11 +104,26 @@ pub fn members(job: u32, tray: &str, list: &str, wanted: &BTreeSet<String>) -> O
     })
 }
 
-/// Only trays to which something was done may be out of service.
+/// Only trays to which something was done may be out of service; where slurmctld was killed, also those that Slurm itself takes
+/// out ([`is_number_given_twice`]).
 #[must_use]
-pub fn drained(out: &BTreeMap<String, String>, struck: &BTreeSet<String>) -> Vec<Violation> {
-    let healthy = out.iter().filter(|(tray, _)| !struck.contains(*tray));
-    healthy.map(|(tray, why)| Violation::HealthyDrained { tray: tray.clone(), why: why.clone() }).collect()
+pub fn drained(
+    out: &BTreeMap<String, String>,
+    struck: &BTreeSet<String>,
+    controller_was_killed: bool,
+) -> Vec<Violation> {
+    out.iter()
+        .filter(|(tray, _)| !struck.contains(*tray))
+        .filter(|(_, why)| !(controller_was_killed && is_number_given_twice(why)))
+        .map(|(tray, why)| Violation::HealthyDrained { tray: tray.clone(), why: why.clone() })
+        .collect()
+}
+
+/// Whether a tray is out of service because slurmctld, killed, has forgotten a job and given its number to another one: slurmd
+/// starts no second job of a number, and slurmctld drains its tray then (Slurm 26.05 src/slurmctld/agent.c, `DSH_DUP_JOBID`).
+#[must_use]
+pub fn is_number_given_twice(why: &str) -> bool {
+    why.ends_with("Duplicate jobid")
 }
 
 /// Each partition of the fabric is the trays of one block, and no block has others.
@@ -201,8 +216,11 @@ mod tests {
     #[test]
     fn only_what_was_touched_may_drain() {
         let out = BTreeMap::from([("a".to_owned(), "drained x".to_owned())]);
-        assert_eq!(drained(&out, &BTreeSet::from(["a".to_owned()])), []);
-        assert_eq!(drained(&out, &BTreeSet::new()).len(), 1);
+        assert_eq!(drained(&out, &BTreeSet::from(["a".to_owned()]), false), []);
+        assert_eq!(drained(&out, &BTreeSet::new(), true).len(), 1);
+        let twice = BTreeMap::from([("a".to_owned(), "drained Duplicate jobid".to_owned())]);
+        assert_eq!(drained(&twice, &BTreeSet::new(), false).len(), 1);
+        assert_eq!(drained(&twice, &BTreeSet::new(), true), []);
     }
 
     #[test]
