@@ -23,7 +23,7 @@ use crate::host::record::Records;
 use crate::host::shadow::{self, Shadow};
 use crate::host::{config, memory, process};
 use crate::model::{Change, Model};
-use crate::place::{self, Outcome};
+use crate::place::{self, Ends, Outcome};
 use crate::{metrics, slurm_log, wall};
 
 /// One topology's state.
@@ -33,6 +33,8 @@ pub(crate) struct Context {
     /// Our model, where we steer.
     model: Option<Model>,
     records: &'static Records,
+    /// When jobs end, where the site keeps room for large ones.
+    ends: Option<Ends>,
     /// In the metrics, where this process places jobs.
     counted: Option<metrics::Topology>,
 }
@@ -70,7 +72,9 @@ impl Context {
         let shadow = unsafe { Shadow::build(tctx, substitute) }?;
         // SAFETY: Slurm's context, by the caller's word.
         let counted = counted(unsafe { name_of(tctx) }, model.is_some(), records);
-        Ok(Some(Self { shadow, model, records, counted }))
+        let keeps_room = model.as_ref().is_some_and(|model| model.rules.room > 0);
+        let ends = keeps_room.then(|| Ends::new(node::count()));
+        Ok(Some(Self { shadow, model, records, ends, counted }))
     }
 
     /// Whether jobs are steered here.
@@ -86,15 +90,17 @@ impl Context {
         metrics::tick();
         shadow::begin_evaluation();
         if let Some(model) = self.model.as_ref().filter(|_| !wall::is_breached()) {
-            let (records, shadow) = (self.records, &mut self.shadow);
+            let (records, shadow, ends) = (self.records, &mut self.shadow, self.ends.as_ref());
             let ours = wall::guard("topology_p_eval_nodes", || {
                 // SAFETY: Slurm's evaluation, by the caller's word; what is made of it ends with this closure.
                 unsafe { Eval::new(eval, node::count()) }
-                    .map(|mut eval| place::evaluate(&mut eval, model, shadow, records))
+                    .map(|mut eval| place::evaluate(&mut eval, model, shadow, records, ends))
             });
             match ours.flatten() {
                 Some(Outcome::Answered(rc)) => {
                     metrics::count(if rc == TOPO_RC_SUCCESS {
+                        // SAFETY: Slurm's evaluation, by the caller's word.
+                        unsafe { self.note(eval) };
                         metrics::Outcome::Placed
                     } else {
                         metrics::Outcome::Refused
@@ -108,7 +114,30 @@ impl Context {
         }
         metrics::count(metrics::Outcome::Delegated);
         // SAFETY: the evaluation is as Slurm passed it: ours put everything back.
-        unsafe { self.shadow.eval_nodes(eval) }
+        let rc = unsafe { self.shadow.eval_nodes(eval) };
+        if rc == TOPO_RC_SUCCESS {
+            // SAFETY: Slurm's evaluation, by the caller's word.
+            unsafe { self.note(eval) };
+        }
+        rc
+    }
+
+    /// Remembers when the job reaches its time limit that was just placed.
+    ///
+    /// # Safety
+    /// `eval` is the argument of `topology_p_eval_nodes`, with the answer.
+    unsafe fn note(&mut self, eval: *mut topology_eval_t) {
+        let Some(ends) = self.ends.as_mut().filter(|_| !wall::is_breached()) else { return };
+        let records = self.records;
+        wall::guard("topology_p_eval_nodes", || {
+            // SAFETY: Slurm's evaluation, by the caller's word; what is made of it ends with this closure.
+            let answer = unsafe { Eval::new(eval, node::count()) };
+            if let Some(answer) = answer
+                && let Some(job) = answer.job(records)
+            {
+                ends.note(&answer, &job, place::now());
+            }
+        });
     }
 
     /// `topology_p_add_rm_node`. Stock forgets a node that is put where it already is (SchedMD/slurm pull request
@@ -185,6 +214,21 @@ fn read_settings(rules: &mut Rules, records: &Records) {
     }
     if rules.split == Split::Packed {
         slurm_log!(Info, "nvlink_split=packed: jobs over several NVLink partitions fill one after the other");
+    }
+    if rules.room > 0 && records.time_limit().is_none() {
+        slurm_log!(
+            Error,
+            "nvlink_room={}: no room is kept, as it is not known where this build of Slurm has the time limits of jobs",
+            rules.room
+        );
+        rules.room = 0;
+    }
+    if rules.room > 0 {
+        slurm_log!(
+            Info,
+            "nvlink_room={0}: jobs of fewer trays leave room for {0} where they can choose",
+            rules.room
+        );
     }
     if rules.span == Span::Degraded {
         slurm_log!(

@@ -194,10 +194,10 @@ fn accept() -> c_int {
 fn recognise() -> Result<Running, Refusal> {
     api::load().map_err(Refusal::Symbol)?;
     let build_id = process::slurm_build_id().ok_or(Refusal::NoBuildId)?;
-    let (proof, layout) = match layout::of_build(&build_id) {
-        Some((name, layout)) => (Proof::Known(name), layout),
+    let (proof, records) = match layout::of_build(&build_id) {
+        Some(known) => (Proof::Known(known.name), Records::with_time_limit(known.layout, known.time_limit)),
         None => match confirmed::load(Path::new(confirmation::FOLDER), ROOT, &build_id) {
-            Ok((file, layout)) => (Proof::Measured(file), layout),
+            Ok((file, layout)) => (Proof::Measured(file), Records::new(layout)),
             Err(why) => return Err(Refusal::UnknownBuild { build_id, why }),
         },
     };
@@ -206,7 +206,7 @@ fn recognise() -> Result<Running, Refusal> {
     }
     let folder = process::stock_plugin_folder().ok_or(Refusal::Stock(StockError::NoFolder))?;
     stock::load(&folder).map_err(Refusal::Stock)?;
-    Ok(Running { build_id, proof, records: Records::new(layout) })
+    Ok(Running { build_id, proof, records })
 }
 
 /// Called by Slurm before it unloads the plugin. Everything that is kept lives with a topology.

@@ -3,6 +3,7 @@
 //!
 //! The work grows with the partitions and the nodes that are candidates, not with the cluster.
 
+mod ends;
 mod failed;
 mod reason;
 mod said;
@@ -10,6 +11,7 @@ mod survey;
 
 use std::ffi::c_int;
 use std::num::NonZeroU32;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fabric::placement::{self, Candidate, Candidates, Partition, Request, Share};
 
@@ -23,6 +25,8 @@ use crate::host::record::Records;
 use crate::host::shadow::Shadow;
 use crate::model::Model;
 use crate::{metrics, slurm_log};
+pub(crate) use ends::Ends;
+use ends::Leaves;
 use failed::Failed;
 pub(crate) use reason::WORDS as REASONS;
 use reason::{Reason, digest};
@@ -46,6 +50,7 @@ pub(crate) fn evaluate(
     model: &Model,
     shadow: &mut Shadow,
     records: &Records,
+    ends: Option<&Ends>,
 ) -> Outcome {
     let Some(job) = eval.job(records) else {
         return Outcome::Distrusted("a job's record");
@@ -57,7 +62,9 @@ pub(crate) fn evaluate(
     let Some(nodes) = NodeTable::new(records) else {
         return Outcome::Distrusted("a node's record");
     };
-    let question = Question { model, job: &job, nodes: &nodes, request: &request };
+    let room = model.rules.room_for(request.trays);
+    let leaves = ends.and_then(|ends| Leaves::of(ends, room, request.trays, &job, now()));
+    let question = Question { model, job: &job, nodes: &nodes, request: &request, leaves: leaves.as_ref() };
     if request.trays > eval.most() {
         let reason = Reason::TooFewCpus { cpus: job.min_cpus, least: request.trays, most: eval.most() };
         return question.refuse(eval, reason, None);
@@ -85,6 +92,11 @@ pub(crate) fn evaluate(
         Err(_) if question.is_larger_by_cpus(eval) => Outcome::Delegated(LARGER_BY_CPUS),
         Err(refusal) => question.refuse(eval, Reason::Partitions(refusal), None),
     }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Trays are uneven: how many the job needs, and so how many partitions, depends on which.
@@ -132,6 +144,8 @@ struct Question<'q> {
     job: &'q Job<'q>,
     nodes: &'q NodeTable<'q>,
     request: &'q Request,
+    /// Where the site keeps room.
+    leaves: Option<&'q Leaves<'q>>,
 }
 
 /// A way to try: how many nodes of which partitions, which of them first, and out of which nodes if not all usable ones.
@@ -139,7 +153,7 @@ type Way<'w> = (Candidate, Pick, Option<&'w [u64]>);
 
 impl<'q> Question<'q> {
     fn survey<'s>(&'s self, eval: &'s Eval<'s>, usable: &'s [u64]) -> Survey<'s> {
-        Survey { eval, model: self.model, job: self.job, nodes: self.nodes, usable }
+        Survey { eval, model: self.model, job: self.job, nodes: self.nodes, usable, leaves: self.leaves }
     }
 
     /// Whether trays that are drained or down have a part in where the job may lie.

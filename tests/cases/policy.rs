@@ -16,6 +16,7 @@ const SLURM_CONF: &str = "/etc/slurm/slurm.conf";
 pub(crate) const CASES: &[Case] = &[
     Case { name: "policy::aggregated_blocks_hold_larger_jobs", body: Body::OnBoth(PAIRS, aggregated_blocks) },
     Case { name: "policy::a_site_may_pack_jobs_and_let_them_span", body: Body::On(PAIRS, settings) },
+    Case { name: "policy::small_jobs_leave_room_to_large_ones", body: Body::On(PAIRS, room) },
     Case { name: "policy::the_log_says_each_reason_once", body: Body::On(PAIRS, once) },
 ];
 
@@ -127,6 +128,40 @@ fn settings(cluster: &Cluster) -> anyhow::Result<()> {
     let nodes = outcome(cluster, job)?.context("a job of 2 waits")?;
     clear(cluster, "")?;
     ensure!(nodes[0].as_str()[..3] == nodes[1].as_str()[..3], "the settings are gone: {nodes:?}");
+    Ok(())
+}
+
+/// Room for 2 is there in the first rack in 10 minutes, in the second in 60, in the others now.
+fn room(cluster: &Cluster) -> anyhow::Result<()> {
+    let from = log(cluster, 0)?.len();
+    let places = |limits: [&str; 3]| -> anyhow::Result<Vec<String>> {
+        for (tray, limit) in [("r01n01", "--time=10"), ("r02n01", "--time=60")] {
+            cluster.wait_running(submit(cluster, &["-N1", "-w", tray, limit])?, SOON)?;
+        }
+        let mut places = Vec::new();
+        for limit in limits {
+            let job = submit(cluster, &["-N1", limit])?;
+            let nodes = outcome(cluster, job)?.with_context(|| format!("a job of 1 with {limit} waits"))?;
+            places.extend(nodes.iter().map(|node| node.as_str().to_owned()));
+            cluster.cancel(job)?;
+            cluster.wait_ended(job, SOON)?;
+        }
+        clear(cluster, "")?;
+        Ok(places)
+    };
+    // One that ends before both, one that ends before the second, one that is in the way everywhere.
+    let limits = ["--time=5", "--time=30", "--time=90"];
+    with_param(cluster, "nvlink_room=2,nvlink_room=two", || {
+        let said = log(cluster, from)?;
+        for line in ["TopologyParam=nvlink_room=two: no such setting", "nvlink_room=2: "] {
+            ensure!(said.matches(line).count() == 1, "{line:?} is not said once:\n{said}");
+        }
+        let seen = places(limits)?;
+        ensure!(seen == ["r01n02", "r02n02", "r01n02"], "{seen:?}");
+        Ok(())
+    })?;
+    let seen = places(limits)?;
+    ensure!(seen == ["r01n02"; 3], "the setting is gone: {seen:?}");
     Ok(())
 }
 

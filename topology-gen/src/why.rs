@@ -127,6 +127,8 @@ fn place(question: &Question, topology: &BlockTopology, site: &Site, how: As) ->
             required: count(free.iter().filter(|node| question.required.contains(**node)).count()),
             weight: 0,
             light: count(free.len()),
+            // When jobs end decides which partition a job gets, not whether it gets one.
+            delays_room: false,
         })
         .collect();
     let request = Request {

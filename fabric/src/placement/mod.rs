@@ -17,10 +17,12 @@
 //! 3. A segment never leaves its partition; a job in segments takes as few partitions as the free trays allow.
 //!    Consolidated segments lie in one of the smallest aggregated blocks that can hold them, if one can.
 //! 4. Trays that the job names are in every candidate.
-//! 5. Among equals low weights win, then the least damage to whole free partitions (best fit), then, for jobs in one
+//! 5. Among equals low weights win, then, for a job smaller than the room that the site keeps, partitions where it does not
+//!    delay that room ([`delays_room`]), then the least damage to whole free partitions (best fit), then, for jobs in one
 //!    partition, those with drained trays, then the lowest position.
 
 mod refusal;
+mod room;
 mod rules;
 mod segments;
 mod single;
@@ -34,6 +36,7 @@ use std::ops::Range;
 use std::vec;
 
 pub use refusal::Refusal;
+pub use room::delays_room;
 pub use rules::{Levels, Rules, Span, Split, metrics_folder};
 
 /// The most candidates over several partitions that are worth trying.
@@ -56,6 +59,9 @@ pub struct Partition {
     pub weight: u64,
     /// Free trays of that weight. Slurm gives trays that are powered down or completing a higher one than the others.
     pub light: u32,
+    /// Whether the job would delay the room that the site keeps ([`Rules::room_for`]), if all of it lay here; false where that
+    /// is not known.
+    pub delays_room: bool,
 }
 
 /// What the job asks for.

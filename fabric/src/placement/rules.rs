@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What a site decides once, for all jobs: its aggregated blocks, and two settings.
+//! What a site decides once, for all jobs: its aggregated blocks, and three settings.
 
 use crate::sizes::BlockSizes;
 
@@ -12,6 +12,8 @@ pub struct Rules {
     pub split: Split,
     /// Which jobs may lie in several partitions.
     pub span: Span,
+    /// Trays of the segments for which smaller jobs leave room; 0: none is kept.
+    pub room: u32,
 }
 
 /// How a job over several partitions is divided.
@@ -40,6 +42,9 @@ const PREFIX: &str = "nvlink_";
 /// The setting that is no rule: where the plugin's metrics go.
 const METRICS: &str = "nvlink_metrics=";
 
+/// The setting with a number.
+const ROOM: &str = "nvlink_room=";
+
 /// The folder that `nvlink_metrics=FOLDER` names in a list as in Slurm's `TopologyParam`; the last one counts.
 pub fn metrics_folder(parameters: &str) -> Option<&str> {
     let folder = |given: &'_ str| {
@@ -50,8 +55,8 @@ pub fn metrics_folder(parameters: &str) -> Option<&str> {
 }
 
 impl Rules {
-    /// Takes the settings `nvlink_split=even|packed` and `nvlink_span=larger|degraded` out of a list that is
-    /// separated by commas, as in Slurm's `TopologyParam`. Letter case does not matter.
+    /// Takes the settings `nvlink_split=even|packed`, `nvlink_span=larger|degraded` and `nvlink_room=TRAYS` out of a list that
+    /// is separated by commas, as in Slurm's `TopologyParam`. Letter case does not matter.
     ///
     /// Returns what begins with `nvlink_` and is neither such a setting nor `nvlink_metrics`; it changes nothing.
     pub fn read(&mut self, parameters: &str) -> Vec<String> {
@@ -64,11 +69,20 @@ impl Rules {
                 "nvlink_span=larger" => self.span = Span::Larger,
                 "nvlink_span=degraded" => self.span = Span::Degraded,
                 other if other.starts_with(METRICS) => {}
+                other if other.starts_with(ROOM) => match other[ROOM.len()..].parse() {
+                    Ok(room) => self.room = room,
+                    Err(_) => unknown.push(given.to_owned()),
+                },
                 other if other.starts_with(PREFIX) => unknown.push(given.to_owned()),
                 _ => {}
             }
         }
         unknown
+    }
+
+    /// The room that this job leaves to larger ones where it can choose; none where it is no smaller itself.
+    pub fn room_for(&self, trays: u32) -> Option<u32> {
+        (trays < self.room).then_some(self.room)
     }
 
     /// Whether a job of so many trays, without segments, may span while no partition has so many healthy trays.
@@ -145,6 +159,13 @@ mod tests {
         let unknown = rules.read("nvlink_split=odd,nvlink_spam=1,nvlink_span=larger,nvlink_split=even,,");
         assert_eq!((rules.split, rules.span), (Split::Even, Span::Larger));
         assert_eq!(unknown, ["nvlink_split=odd", "nvlink_spam=1"]);
+        assert_eq!(
+            rules.read("nvlink_room=sixteen,nvlink_room=-1,nvlink_room="),
+            ["nvlink_room=sixteen", "nvlink_room=-1", "nvlink_room="]
+        );
+        assert_eq!((rules.room, rules.room_for(1)), (0, None));
+        assert!(rules.read("NVLINK_ROOM=16").is_empty());
+        assert_eq!([1, 15, 16, 18].map(|trays| rules.room_for(trays)), [Some(16), Some(16), None, None]);
     }
 
     #[test]

@@ -67,6 +67,7 @@ struct Room {
     segments: u32,
     free: u32,
     weight: u64,
+    delays_room: bool,
     used: bool,
 }
 
@@ -114,7 +115,8 @@ impl Segments {
                 shares.push(Share { partition, trays: forced * self.size });
             }
             if segments > 0 {
-                open.push(Room { partition, segments, free: p.free, weight: p.weight, used: forced > 0 });
+                let Partition { free, weight, delays_room, .. } = *p;
+                open.push(Room { partition, segments, free, weight, delays_room, used: forced > 0 });
             }
         }
         while left > 0 {
@@ -136,7 +138,7 @@ fn next(open: &[Room], left: u32) -> Option<usize> {
     let takes_all = || {
         rooms()
             .filter(|(_, room)| room.segments >= left)
-            .min_by_key(|(_, room)| (room.weight, room.free, room.partition))
+            .min_by_key(|(_, room)| (room.weight, room.delays_room, room.free, room.partition))
     };
     let takes_most =
         || rooms().min_by_key(|(_, room)| (Reverse(room.segments), room.weight, room.free, room.partition));

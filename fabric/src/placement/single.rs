@@ -7,10 +7,10 @@ use std::collections::BinaryHeap;
 use super::{Candidate, Partition, Refusal, Request, Share};
 
 /// What a partition is ordered by before its health and its position.
-type Rank = (u64, u32, u32, bool);
+type Rank = (u64, bool, u32, u32, bool);
 
-/// The partitions that can hold the job: lowest weight first, then fewest idle and fewest free trays, so that whole free
-/// partitions are broken last; of equal ones first those with enough trays of that weight, then those with drained
+/// The partitions that can hold the job: lowest weight first, then those whose room it does not delay, then fewest idle and
+/// fewest free trays, so that whole free partitions are broken last; of equal ones first those with enough trays of that weight, then those with drained
 /// trays, which cannot hold the largest jobs anyway, then in order of position.
 #[derive(Debug, Clone)]
 pub(super) struct Fitting {
@@ -18,9 +18,9 @@ pub(super) struct Fitting {
     partitions: BinaryHeap<Reverse<(Rank, bool, usize)>>,
 }
 
-/// Lowest weight, least damage, enough trays of that weight.
+/// Lowest weight, no room delayed, least damage, enough trays of that weight.
 fn rank(partition: &Partition, request: &Request) -> Rank {
-    (partition.weight, partition.idle, partition.free, partition.light < request.trays)
+    (partition.weight, partition.delays_room, partition.idle, partition.free, partition.light < request.trays)
 }
 
 /// Whether the job could lie in the partition now.

@@ -10,7 +10,7 @@ fn candidates(partitions: &[Partition], request: &Request) -> Result<Vec<Candida
 }
 
 fn partition(trays: u32, healthy: u32, free: u32) -> Partition {
-    Partition { trays, healthy, free, idle: free, required: 0, weight: 1, light: free }
+    Partition { trays, healthy, free, idle: free, required: 0, weight: 1, light: free, delays_room: false }
 }
 
 fn job(trays: u32) -> Request {
@@ -174,6 +174,21 @@ fn of_equal_partitions_the_degraded_one_takes_the_small_job() {
     assert_eq!(tied(&racks, &job(10), &Rules::default()), [0; 0]);
     assert_eq!(tied(&racks, &job(20), &Rules::default()), [0; 0]);
     assert_eq!(tied(&racks, &in_segments(8, 4), &Rules::default()), [0; 0]);
+}
+
+#[test]
+fn a_small_job_goes_where_it_delays_no_room_then_best_fit() {
+    let delayed = |free| Partition { delays_room: true, ..partition(18, 18, free) };
+    let racks = [delayed(4), partition(18, 18, 18), partition(18, 18, 12), delayed(18)];
+    let order: Vec<usize> =
+        candidates(&racks, &job(4)).unwrap().iter().filter_map(Candidate::only_partition).collect();
+    assert_eq!(order, [2, 1, 0, 3]);
+    assert_eq!(best(&racks, &in_segments(4, 2)), [(2, 4)]);
+    // Room is no reason to refuse, nor to take more partitions.
+    assert_eq!(best(&[delayed(4), delayed(8)], &job(4)), [(0, 4)]);
+    assert_eq!(best(&[partition(18, 18, 2), delayed(8), partition(18, 18, 2)], &in_segments(4, 2)), [(1, 4)]);
+    let heavy = Partition { weight: 10, ..partition(18, 18, 18) };
+    assert_eq!(best(&[delayed(18), heavy], &job(4)), [(0, 4)]);
 }
 
 #[test]

@@ -153,11 +153,19 @@ const DEBIAN_26_05_5: Layout = Layout {
     conf: ConfLayout { topology_param: 1568 },
 };
 
+/// Where [`DEBIAN_26_05_5`] has `time_limit` of the job record, u32, minutes: the headers of 26.05.3 plus eight bytes, as in
+/// slurmctld's code, which makes seconds of the number there.
+const DEBIAN_26_05_5_TIME_LIMIT: usize = 1112;
+
 /// A build of Slurm on which a layout was confirmed.
-struct KnownBuild {
+pub struct KnownBuild {
     build_id: [u8; 20],
-    name: &'static str,
-    layout: Layout,
+    /// What it is.
+    pub name: &'static str,
+    /// Where the members are that placement cannot do without.
+    pub layout: Layout,
+    /// `time_limit` of the job record. `slurm-nvlink-confirm` cannot measure it: no topology plugin of Slurm reads it.
+    pub time_limit: usize,
 }
 
 const KNOWN_BUILDS: &[KnownBuild] = &[
@@ -165,18 +173,20 @@ const KNOWN_BUILDS: &[KnownBuild] = &[
         build_id: hex("03b303c2fa1141bf272910a18507eeecd7e4b0e7"),
         name: "Debian 26.05.5-1 amd64",
         layout: DEBIAN_26_05_5,
+        time_limit: DEBIAN_26_05_5_TIME_LIMIT,
     },
     // Both are LP64 with the same alignment rules; the displacements in the arm64 code of the stock plugins agree.
     KnownBuild {
         build_id: hex("8401813c1c22cb303f4ed5b82e1305037093b401"),
         name: "Debian 26.05.5-1 arm64",
         layout: DEBIAN_26_05_5,
+        time_limit: DEBIAN_26_05_5_TIME_LIMIT,
     },
 ];
 
-/// The layout of the build whose `libslurmfull.so` has this GNU build id, and the name of that build.
-pub fn of_build(build_id: &[u8]) -> Option<(&'static str, Layout)> {
-    KNOWN_BUILDS.iter().find(|known| known.build_id == build_id).map(|known| (known.name, known.layout))
+/// The build whose `libslurmfull.so` has this GNU build id.
+pub fn of_build(build_id: &[u8]) -> Option<&'static KnownBuild> {
+    KNOWN_BUILDS.iter().find(|known| known.build_id == build_id)
 }
 
 /// A real layout, for tests of what does not depend on which one.
@@ -223,6 +233,16 @@ mod tests {
     fn known_layouts_are_plausible_and_members_are_listed_once() {
         for known in KNOWN_BUILDS {
             assert_eq!(known.layout.implausible(), None, "{}", known.name);
+            let apart = |member: &&Member| {
+                let begin = (member.of)(&known.layout);
+                begin + member.width <= known.time_limit || known.time_limit + 4 <= begin
+            };
+            let of_jobs = || MEMBERS.iter().filter(|member| member.name.starts_with("job."));
+            assert!(
+                known.time_limit.is_multiple_of(4) && of_jobs().all(|member| apart(&member)),
+                "{}",
+                known.name
+            );
         }
         let mut copy = Layout::UNKNOWN;
         for member in MEMBERS {

@@ -38,6 +38,8 @@ pub(crate) struct Job<'a> {
     pub(crate) consolidate: bool,
     /// The backfill scheduler asks when the job could run, not only whether it can now.
     pub(crate) backfill_test: bool,
+    /// Minutes that it may run, `u32::MAX` and just below for no limit; None where the build's place of it is not known.
+    pub(crate) time_limit: Option<u32>,
     /// Nodes that the job names, as words of a node bitmap.
     pub(crate) required: Option<&'a [u64]>,
     /// Why the job is left to stock, if it is.
@@ -63,7 +65,7 @@ impl Job<'_> {
                 Record::unproven(start, extent)
             }
         };
-        let job = record(job.expose_provenance(), layout.job.extent());
+        let job = record(job.expose_provenance(), records.job_extent());
         if !job.has_magic(layout.job.magic, JOB_MAGIC_VALUE) {
             return None;
         }
@@ -91,6 +93,10 @@ impl Job<'_> {
                 Some(required)
             }
         };
+        let time_limit = match records.time_limit() {
+            Some(offset) => Some(job.u32(offset)?),
+            None => None,
+        };
         let channel_per_segment = match job.pointer(layout.job.network)? {
             0 => false,
             address => {
@@ -116,6 +122,7 @@ impl Job<'_> {
             spread: flags & SPREAD_SEGMENTS != 0,
             consolidate: flags & CONSOLIDATE_SEGMENTS != 0,
             backfill_test: flags & BACKFILL_TEST != 0,
+            time_limit,
             required,
             odd,
         })
@@ -187,6 +194,18 @@ mod tests {
         let job = records.read().unwrap();
         assert_eq!((job.id, job.min_cpus, job.segment, job.spread, job.odd), (77, 144, 16, true, None));
         assert!(job.required.is_none());
+    }
+
+    #[test]
+    fn a_time_limit_is_read_where_its_place_is_known() {
+        let mut records = Fields::new();
+        records.job(48, &90u32.to_ne_bytes());
+        // SAFETY: the records live in `records` and are longer than every offset.
+        let read =
+            |known: &Records| unsafe { Job::read(records.job.as_ptr().cast(), known) }.unwrap().time_limit;
+        assert_eq!(read(&Records::new(LAYOUT)), None);
+        let known = Records::with_time_limit(LAYOUT, 48);
+        assert_eq!((read(&known), known.job_extent()), (Some(90), 52));
     }
 
     #[test]

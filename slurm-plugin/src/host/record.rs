@@ -21,6 +21,8 @@ const ALLOCATION_MAGIC: u64 = 0x42;
 #[derive(Debug)]
 pub(crate) struct Records {
     layout: Layout,
+    /// Where a job's time limit is, on builds of which that is known.
+    time_limit: Option<usize>,
     jobs_proven: AtomicBool,
     nodes_proven: AtomicBool,
     required_proven: AtomicBool,
@@ -30,14 +32,30 @@ impl Records {
     pub(crate) const fn new(layout: Layout) -> Self {
         Self {
             layout,
+            time_limit: None,
             jobs_proven: AtomicBool::new(false),
             nodes_proven: AtomicBool::new(false),
             required_proven: AtomicBool::new(false),
         }
     }
 
+    /// The same, where the place of a job's time limit is known as well.
+    pub(crate) const fn with_time_limit(layout: Layout, time_limit: usize) -> Self {
+        Self { time_limit: Some(time_limit), ..Self::new(layout) }
+    }
+
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Where a job's time limit is, on builds of which that is known.
+    pub(crate) fn time_limit(&self) -> Option<usize> {
+        self.time_limit
+    }
+
+    /// Bytes from the start of a job's record to the end of the last member that is read.
+    pub(crate) fn job_extent(&self) -> usize {
+        self.time_limit.map_or(0, |offset| offset + 4).max(self.layout.job.extent())
     }
 
     /// Whether a job's record and its details were as the layout says.

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 
 use fabric::placement::{Candidate, Partition, Request};
 
+use super::ends::Leaves;
 use crate::bits;
 use crate::host::eval::Eval;
 use crate::host::job::Job;
@@ -20,6 +21,8 @@ pub(super) struct Survey<'s> {
     pub(super) nodes: &'s NodeTable<'s>,
     /// The usable nodes that are looked at: all of them, or those with enough CPUs.
     pub(super) usable: &'s [u64],
+    /// The room that the job leaves, where the site keeps some.
+    pub(super) leaves: Option<&'s Leaves<'s>>,
 }
 
 /// Which nodes of a partition are taken first; equal ones in order.
@@ -86,9 +89,15 @@ impl Survey<'_> {
                 idle: idle.as_deref().map_or(free, |idle| block.overlap(idle)),
                 weight,
                 light,
+                delays_room: self.leaves.is_some_and(|leaves| self.is_delayed(leaves, block, free)),
             }
         };
         self.model.blocks.iter().zip(&free).map(partition).collect()
+    }
+
+    fn is_delayed(&self, room: &Leaves<'_>, block: &Block, free: u32) -> bool {
+        let (idle, available) = (node::idle().unwrap_or(&[]), node::available().unwrap_or(&[]));
+        room.is_delayed(free, block.others(self.usable), idle, available)
     }
 
     /// The weights of the usable nodes of these partitions.

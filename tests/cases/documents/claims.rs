@@ -29,6 +29,7 @@ pub(super) const CLAIMS: &[(&str, By)] = &[
     ("OverSubscribe=EXCLUSIVE", Shown("packaging/src/dist/check/site.rs", "boot", "OverSubscribe=EXCLUSIVE")),
     ("SLURM_NVLINK_SIZES=all", Case(EVERY_SIZE, "SLURM_NVLINK_SIZES")),
     ("SwitchType=switch/nvidia_imex", Case("imex_modes::slurm_makes_the_channels", "switch/nvidia_imex")),
+    ("nvlink_room=16", Case("policy::small_jobs_leave_room_to_large_ones", "nvlink_room=2")),
     ("nvlink_span=degraded", Case(SITE_SETTINGS, "nvlink_span=degraded")),
     ("nvlink_split=packed", Case(SITE_SETTINGS, "nvlink_split=packed")),
     ("policy = \"by-job\"", Case("imex_modes::jobs_that_share_trays_are_guests", "policy = \\\"by-job\\\"")),

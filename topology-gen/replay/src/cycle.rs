@@ -33,6 +33,15 @@ pub(crate) struct Decision {
     pub(crate) starts: Vec<(usize, Vec<u32>)>,
     /// The first that does not.
     pub(crate) blocked: Option<Blocked>,
+    /// When the job of each tray reaches its time limit, those that start now included; 0 where there is none.
+    ends: Vec<Seconds>,
+}
+
+impl Decision {
+    fn start(&mut self, number: usize, trays: Vec<u32>, end: Seconds) {
+        trays.iter().for_each(|&tray| self.ends[tray as usize] = end);
+        self.starts.push((number, trays));
+    }
 }
 
 /// The scheduler, with what it remembers.
@@ -83,29 +92,30 @@ impl Scheduler {
             self.health = cluster.health();
             self.hopeless.clear();
         }
-        let mut decision = Decision::default();
+        let mut decision = Decision { ends: cluster.ends().to_vec(), ..Decision::default() };
         let mut free = cluster.usable();
         let mut beside: Option<(Seconds, TraySet)> = None;
         let mut behind = 0;
         for number in queue.iter() {
             let job = &jobs[number];
+            let end = now + job.limit;
             if let Some((start, beside)) = &mut beside {
                 behind += 1;
                 if behind > self.depth {
                     break;
                 }
-                let is_short = now + job.limit <= *start;
+                let is_short = end <= *start;
                 let refused = self.refused.contains_key(&job.ask())
                     || !is_short && self.refused_beside.contains(&job.ask());
                 if refused {
                     continue;
                 }
                 let usable = if is_short { &free } else { &*beside };
-                match on(cluster, usable, job.ask(), placer)? {
+                match on(cluster, usable, &decision, job.ask(), end, placer)? {
                     Ok(trays) => {
                         free.remove_all(&trays);
                         beside.remove_all(&trays);
-                        decision.starts.push((number, trays));
+                        decision.start(number, trays, end);
                     }
                     Err(why) if is_short => {
                         self.refused.insert(job.ask(), why);
@@ -118,10 +128,10 @@ impl Scheduler {
             }
             let why = match self.refused.get(&job.ask()) {
                 Some(&why) => why,
-                None => match on(cluster, &free, job.ask(), placer)? {
+                None => match on(cluster, &free, &decision, job.ask(), end, placer)? {
                     Ok(trays) => {
                         free.remove_all(&trays);
-                        decision.starts.push((number, trays));
+                        decision.start(number, trays, end);
                         continue;
                     }
                     Err(why) => {
@@ -163,7 +173,7 @@ impl Scheduler {
             }
         }
         self.refused_beside.clear();
-        let found = earliest(ask, now, cluster, jobs, decision, placer)?;
+        let found = earliest(&jobs[number], now, cluster, jobs, decision, placer)?;
         self.reserved = found.clone().map(|reservation| (number, reservation));
         if found.is_none() {
             self.hopeless.insert(ask);
@@ -172,29 +182,32 @@ impl Scheduler {
     }
 }
 
-/// Asks the placer, unless it is clear that there are too few trays.
+/// Asks the placer for a job that would reach its time limit at `end`, unless it is clear that there are too few trays.
 fn on(
     cluster: &Cluster<'_>,
     usable: &TraySet,
+    decision: &Decision,
     ask: Ask,
+    end: Seconds,
     placer: &mut dyn Placer,
 ) -> Result<Result<Vec<u32>, Refused>, PlacerFault> {
     let count = usable.count();
     if count < ask.trays {
         return Ok(Err(Refused::TooFew { wanted: ask.trays, usable: count }));
     }
-    placer.place(View { site: cluster.site, up: &cluster.up, usable }, ask)
+    placer.place(View { site: cluster.site, up: &cluster.up, usable, ends: &decision.ends, end }, ask)
 }
 
 /// The earliest moment at which the job fits when running jobs, and those that start now, go on until their time limits.
 fn earliest(
-    ask: Ask,
+    job: &Job,
     now: Seconds,
     cluster: &Cluster<'_>,
     jobs: &[Job],
     decision: &Decision,
     placer: &mut dyn Placer,
 ) -> Result<Option<Reservation>, PlacerFault> {
+    let (ask, end) = (job.ask(), now + job.limit);
     // Ends, each with the job and what it gives back.
     let running =
         cluster.running().iter().map(|(&job, run)| (run.limit_end.max(now), job, run.trays.as_slice()));
@@ -224,7 +237,7 @@ fn earliest(
     let mut fits = None;
     let (mut at, mut step) = (low, 1);
     while !ends.is_empty() {
-        match on(cluster, &after(at), ask, placer)? {
+        match on(cluster, &after(at), decision, ask, end, placer)? {
             Ok(trays) => {
                 fits = Some((at, trays));
                 break;
@@ -240,7 +253,7 @@ fn earliest(
     let Some((mut high, mut trays)) = fits else { return Ok(None) };
     while low < high {
         let middle = low + (high - low) / 2;
-        match on(cluster, &after(middle), ask, placer)? {
+        match on(cluster, &after(middle), decision, ask, end, placer)? {
             Ok(found) => (high, trays) = (middle, found),
             Err(_) => low = middle + 1,
         }

@@ -8,6 +8,7 @@ use std::fmt;
 
 use fabric::placement::{Outlook, Refusal};
 
+use crate::Seconds;
 use crate::job::Ask;
 use crate::site::Site;
 use crate::trays::TraySet;
@@ -24,6 +25,10 @@ pub struct View<'v> {
     pub up: &'v TraySet,
     /// Trays that the job may have; all of them are up.
     pub usable: &'v TraySet,
+    /// When the job of each tray reaches its time limit; 0 where there is none.
+    pub ends: &'v [Seconds],
+    /// When this job would reach its own if it started now.
+    pub end: Seconds,
 }
 
 /// Why a job cannot be placed on the usable trays.
@@ -47,8 +52,8 @@ pub type PlacerFault = Box<dyn Error + Send + Sync>;
 
 /// Chooses trays for jobs.
 ///
-/// It must be monotone: what it refuses on some trays it refuses on fewer of them. The replay does not ask again what
-/// follows from an earlier answer.
+/// It must be monotone: what it refuses on some trays it refuses on fewer of them, whenever jobs end. The replay does not ask
+/// again what follows from an earlier answer.
 pub trait Placer {
     /// Trays for the job out of the usable ones, or why there are none.
     ///
@@ -67,11 +72,11 @@ pub trait Placer {
             site.hold_back(up, &mut usable);
             usable
         };
-        if self.place(View { site, up, usable: &usable(up) }, ask)?.is_ok() {
+        if self.place(View { site, up, usable: &usable(up), ends: &[], end: 0 }, ask)?.is_ok() {
             return Ok(Outlook::Later);
         }
         let all = TraySet::full(site.trays());
-        let mended = self.place(View { site, up: &all, usable: &usable(&all) }, ask)?;
+        let mended = self.place(View { site, up: &all, usable: &usable(&all), ends: &[], end: 0 }, ask)?;
         Ok(if mended.is_ok() { Outlook::WhenMended } else { Outlook::Never })
     }
 }

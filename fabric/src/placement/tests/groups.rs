@@ -69,7 +69,8 @@ fn span_by_trying_all(partitions: &[Partition], trays: u32, levels: &[usize]) ->
 
 fn rules(levels: &[usize], split: Split) -> Rules {
     let sizes = [1].into_iter().chain(levels.iter().copied()).map(|size| 2 * size as u32).collect();
-    Rules { levels: Levels::new(&crate::sizes::BlockSizes::new(sizes).unwrap()), split, span: Span::Larger }
+    let levels = Levels::new(&crate::sizes::BlockSizes::new(sizes).unwrap());
+    Rules { levels, split, ..Rules::default() }
 }
 
 const LEVELS: [&[usize]; 3] = [&[], &[2], &[2, 4]];

@@ -164,14 +164,15 @@ fn confirm(options: &Options) -> Result<(), Failure> {
         println!("{:24}{:5}  {}", member.name, (member.of)(&measured.layout), measure::proof(member.name));
     }
     match layout::of_build(&measured.build_id) {
-        Some((name, known)) if known == measured.layout => {
-            println!("the known build {name} has the same layout")
+        Some(known) if known.layout == measured.layout => {
+            println!("the known build {} has the same layout", known.name)
         }
-        Some((name, known)) => {
-            let differ = |member: &&layout::Member| (member.of)(&known) != (member.of)(&measured.layout);
+        Some(known) => {
+            let differ =
+                |member: &&layout::Member| (member.of)(&known.layout) != (member.of)(&measured.layout);
             let members = MEMBERS.iter().filter(differ);
-            let members = members.map(|m| format!("{} at {} there", m.name, (m.of)(&known))).collect();
-            return Err(Failure::Disagrees { name, members });
+            let members = members.map(|m| format!("{} at {} there", m.name, (m.of)(&known.layout))).collect();
+            return Err(Failure::Disagrees { name: known.name, members });
         }
         None => println!("this build is not among the known ones"),
     }

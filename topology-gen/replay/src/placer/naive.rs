@@ -34,7 +34,12 @@ mod tests {
         let mut usable = up.clone();
         usable.remove_all(&[0, 1, 2]);
         let ask = |trays| {
-            Naive.place(View { site: &site, up: &up, usable: &usable }, Ask { trays, segment: 0 }).unwrap()
+            Naive
+                .place(
+                    View { site: &site, up: &up, usable: &usable, ends: &[], end: 0 },
+                    Ask { trays, segment: 0 },
+                )
+                .unwrap()
         };
         assert_eq!(ask(2), Ok(vec![3, 4]));
         assert_eq!(ask(6), Err(Refused::TooFew { wanted: 6, usable: 5 }));

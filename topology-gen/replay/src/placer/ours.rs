@@ -1,23 +1,27 @@
 //! Our placement core, the one that the plugin and `topology-gen why` use.
 
-use fabric::placement::{Partition, Rules, candidates};
+use fabric::placement::{Partition, Rules, candidates, delays_room};
 
 use super::{Placer, PlacerFault, Refused, View};
+use crate::Seconds;
 use crate::job::Ask;
 
 /// Asks [`fabric::placement`] and takes its first candidate, on the free trays with the lowest numbers of each partition.
 ///
-/// The plugin does the same where jobs have whole trays, all trays weigh the same and no GRES or CPUs are short.
+/// The plugin does the same where jobs have whole trays, all trays weigh the same and no GRES or CPUs are short, and where it
+/// knows the time limits of all jobs: it forgets them with a restart of slurmctld.
 #[derive(Debug, Clone, Default)]
 pub struct Ours {
     rules: Rules,
     partitions: Vec<Partition>,
+    /// Of the busy trays of a partition.
+    ends: Vec<Seconds>,
 }
 
 impl Ours {
     /// With a site's settings. Aggregated blocks come with the site.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, partitions: Vec::new() }
+        Self { rules, ..Self::default() }
     }
 }
 
@@ -26,10 +30,18 @@ impl Placer for Ours {
         if self.rules.levels != *view.site.levels() {
             self.rules.levels = view.site.levels().clone();
         }
+        let room = self.rules.room_for(ask.trays);
+        let ends = &mut self.ends;
         self.partitions.clear();
         self.partitions.extend(view.site.partitions().iter().map(|trays| {
             let capacity = view.site.capacity(trays);
             let free = view.usable.count_in(trays);
+            let mut delays_room = |room| {
+                let busy = view.up.ones_in(trays).filter(|&tray| !view.usable.contains(tray));
+                ends.clear();
+                ends.extend(busy.map(|tray| view.ends.get(tray as usize).copied().unwrap_or(0)));
+                delays_room(room, free, ends, ask.trays, view.end)
+            };
             Partition {
                 trays: capacity,
                 healthy: view.up.count_in(trays).min(capacity),
@@ -38,6 +50,7 @@ impl Placer for Ours {
                 required: 0,
                 weight: 0,
                 light: free,
+                delays_room: free >= ask.trays && room.is_some_and(&mut delays_room),
             }
         }));
         let candidate = match candidates(&self.partitions, &ask.request(), &self.rules) {
@@ -69,7 +82,11 @@ mod tests {
         usable.remove_all(&[0, 1]);
         let mut ours = Ours::default();
         let mut ask = |trays, segment| {
-            ours.place(View { site: &site, up: &up, usable: &usable }, Ask { trays, segment }).unwrap()
+            ours.place(
+                View { site: &site, up: &up, usable: &usable, ends: &[], end: 0 },
+                Ask { trays, segment },
+            )
+            .unwrap()
         };
         assert_eq!(ask(2, 0), Ok(vec![2, 3]));
         assert_eq!(ask(3, 0), Ok(vec![5, 6, 7]));

@@ -1,0 +1,132 @@
+#![forbid(unsafe_code)]
+//! When trays become free, as far as the plugin has seen: so small jobs can leave room to the segments of large ones.
+//!
+//! Known is what was placed since the topology was built; a slurmctld that starts knows nothing of the jobs that run. What is
+//! not known is taken for what never ends: then the choice is as without it.
+
+use fabric::placement;
+
+use crate::bits;
+use crate::host::eval::Eval;
+use crate::host::job::Job;
+use crate::host::node;
+
+/// Time limits from here on are none (`slurm/slurm.h`: `NO_VAL`, `INFINITE`).
+const NO_LIMIT: u32 = 0xffff_fffe;
+
+/// When the job that was placed last on each node reaches its time limit, in seconds since 1970; 0 where nothing is known.
+pub(crate) struct Ends(Vec<u64>);
+
+impl Ends {
+    /// For so many nodes.
+    pub(crate) fn new(nodes: usize) -> Self {
+        Self(vec![0; nodes])
+    }
+
+    /// Remembers a job that was placed, as the evaluation now has it, on nodes where nothing runs. Anything else is a test of
+    /// Slurm, or a job on shared trays.
+    pub(crate) fn note(&mut self, answer: &Eval<'_>, job: &Job<'_>, now: u64) {
+        let chosen = answer.usable();
+        let is_free = node::idle().is_some_and(|idle| bits::is_subset(chosen, idle));
+        let Some(end) = end(job, now).filter(|_| is_free && job.id != 0 && !job.backfill_test) else {
+            return;
+        };
+        for node in bits::ones(chosen) {
+            if let Some(place) = self.0.get_mut(node) {
+                *place = end;
+            }
+        }
+    }
+}
+
+/// When this job reaches its time limit if it starts now; None where that is not known.
+fn end(job: &Job<'_>, now: u64) -> Option<u64> {
+    let limit = |minutes| if minutes >= NO_LIMIT { u64::MAX } else { now + 60 * u64::from(minutes) };
+    job.time_limit.map(limit)
+}
+
+/// The room that a job leaves where it can choose.
+pub(super) struct Leaves<'e> {
+    ends: &'e Ends,
+    room: u32,
+    trays: u32,
+    end: u64,
+}
+
+impl<'e> Leaves<'e> {
+    /// For a job on so many trays; None where it is as large as the room itself, or nothing is known of its end.
+    pub(super) fn of(ends: &'e Ends, room: Option<u32>, trays: u32, job: &Job<'_>, now: u64) -> Option<Self> {
+        Some(Self { ends, room: room?, trays, end: end(job, now)? })
+    }
+
+    /// Whether the job would delay the room in a partition of which `free` nodes are usable and `others` are not, while these
+    /// nodes run nothing and those are neither drained nor down.
+    pub(super) fn is_delayed(
+        &self,
+        free: u32,
+        others: impl Iterator<Item = usize>,
+        idle: &[u64],
+        available: &[u64],
+    ) -> bool {
+        if free < self.trays {
+            return false;
+        }
+        let end = |node: usize| match self.ends.0.get(node) {
+            // Kept for somebody else.
+            _ if bits::contains(idle, node) => Some(0),
+            None | Some(0) => None,
+            Some(&end) => Some(end),
+        };
+        let mut ends: Vec<u64> =
+            others.filter(|&node| bits::contains(available, node)).filter_map(end).collect();
+        placement::delays_room(self.room, free, &mut ends, self.trays, self.end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(time_limit: Option<u32>) -> Job<'static> {
+        Job {
+            id: 1,
+            min_cpus: 1,
+            segment: 0,
+            spread: false,
+            consolidate: false,
+            backfill_test: false,
+            time_limit,
+            required: None,
+            odd: None,
+        }
+    }
+
+    #[test]
+    fn a_job_ends_at_its_limit_or_never() {
+        let ends = [Some(0), Some(10), Some(NO_LIMIT - 1), Some(NO_LIMIT), Some(u32::MAX), None];
+        let ends = ends.map(|limit| end(&job(limit), 1_000));
+        let longest = 1_000 + 60 * u64::from(NO_LIMIT - 1);
+        assert_eq!(ends, [Some(1_000), Some(1_600), Some(longest), Some(u64::MAX), Some(u64::MAX), None]);
+    }
+
+    #[test]
+    fn what_is_drained_or_unknown_is_never_free() {
+        // Nodes 0 to 3 of a partition of 6 are busy until 100, 200, 200 and for nobody knows how long; 4 and 5 are usable.
+        let ends = Ends(vec![100, 200, 200, 0]);
+        let delays = |room, minutes, idle: u64, available: u64| {
+            let leaves = Leaves::of(&ends, Some(room), 2, &job(Some(minutes)), 0).unwrap();
+            leaves.is_delayed(2, 0..4, &[idle], &[available])
+        };
+        // Room for 4 is there at 200, for 6 never.
+        assert_eq!([3, 4].map(|minutes| delays(4, minutes, 0, 0b11_1111)), [false, true]);
+        assert!(!delays(6, 4, 0, 0b11_1111));
+        // Node 1 is drained, node 3 is kept for somebody else.
+        assert!(!delays(5, 4, 0, 0b11_1101));
+        assert!(delays(5, 4, 0b1000, 0b11_1101));
+        // Not on the two that are left, or not smaller than the room.
+        let leaves = Leaves::of(&ends, Some(4), 2, &job(Some(9)), 0).unwrap();
+        assert!(!leaves.is_delayed(1, 0..4, &[], &[u64::MAX]));
+        assert!(Leaves::of(&ends, None, 2, &job(Some(9)), 0).is_none());
+        assert!(Leaves::of(&ends, Some(4), 2, &job(None), 0).is_none());
+    }
+}
