@@ -15,6 +15,7 @@ const REPORT: &str = "report.json";
 /// Racks with a drained tray, and jobs that may span then, as the lab's command there says it.
 const SPANNING: &str = "simulate --placer ours --seed 1,2,3 --drained 1 --topology-param nvlink_span=degraded --json report.json";
 const DRAINED: &str = "One tray of 18 drained in every rack";
+const ROOM: &str = "Room for large jobs";
 const LOAD: &str = "How much load a site can take";
 
 pub(super) const STEPS: &[Step] = &[
@@ -68,6 +69,15 @@ pub(super) const STEPS: &[Step] = &[
             all(cluster, 6)?
                 .iter()
                 .try_for_each(|run| table_has(run, "The reference scenario", &run.whole_row()?))
+        },
+        ..STEP
+    },
+    Step {
+        typed: "topology-gen simulate --placer ours --seed 1,2,3 --topology-param nvlink_room=16",
+        with: &[("nvlink_room=16", "nvlink_room=16 --json report.json")],
+        then: |cluster, said| {
+            succeeds(said)?;
+            all(cluster, 3)?.iter().try_for_each(|run| table_has(run, ROOM, &run.whole_row()?))
         },
         ..STEP
     },

@@ -125,7 +125,7 @@ struct PolicyArgs {
     placer: Vec<Who>,
     /// Settings of the plugin as in slurm.conf's TopologyParam
     ///
-    /// nvlink_split=packed, nvlink_span=degraded.
+    /// nvlink_split=packed, nvlink_span=degraded, nvlink_room=16.
     #[arg(long, value_name = "PARAMETERS", default_value = "")]
     topology_param: String,
     /// Base size, or -N for N trays to spare: larger jobs span while trays are away
