@@ -33,8 +33,6 @@ pub(crate) struct Context {
     /// Our model, where we steer.
     model: Option<Model>,
     records: &'static Records,
-    /// When jobs end, where the site keeps room for large ones.
-    ends: Option<Ends>,
     /// In the metrics, where this process places jobs.
     counted: Option<metrics::Topology>,
 }
@@ -72,9 +70,7 @@ impl Context {
         let shadow = unsafe { Shadow::build(tctx, substitute) }?;
         // SAFETY: Slurm's context, by the caller's word.
         let counted = counted(unsafe { name_of(tctx) }, model.is_some(), records);
-        let keeps_room = model.as_ref().is_some_and(|model| model.rules.room > 0);
-        let ends = keeps_room.then(|| Ends::new(node::count()));
-        Ok(Some(Self { shadow, model, records, ends, counted }))
+        Ok(Some(Self { shadow, model, records, counted }))
     }
 
     /// Whether jobs are steered here.
@@ -90,11 +86,11 @@ impl Context {
         metrics::tick();
         shadow::begin_evaluation();
         if let Some(model) = self.model.as_ref().filter(|_| !wall::is_breached()) {
-            let (records, shadow, ends) = (self.records, &mut self.shadow, self.ends.as_ref());
+            let (records, shadow) = (self.records, &mut self.shadow);
             let ours = wall::guard("topology_p_eval_nodes", || {
                 // SAFETY: Slurm's evaluation, by the caller's word; what is made of it ends with this closure.
                 unsafe { Eval::new(eval, node::count()) }
-                    .map(|mut eval| place::evaluate(&mut eval, model, shadow, records, ends))
+                    .map(|mut eval| place::evaluate(&mut eval, model, shadow, records))
             });
             match ours.flatten() {
                 Some(Outcome::Answered(rc)) => {
@@ -126,8 +122,10 @@ impl Context {
     ///
     /// # Safety
     /// `eval` is the argument of `topology_p_eval_nodes`, with the answer.
-    unsafe fn note(&mut self, eval: *mut topology_eval_t) {
-        let Some(ends) = self.ends.as_mut().filter(|_| !wall::is_breached()) else { return };
+    unsafe fn note(&self, eval: *mut topology_eval_t) {
+        if !self.steers() || self.model.as_ref().is_none_or(|model| model.rules.room == 0) {
+            return;
+        }
         let records = self.records;
         wall::guard("topology_p_eval_nodes", || {
             // SAFETY: Slurm's evaluation, by the caller's word; what is made of it ends with this closure.
@@ -135,7 +133,7 @@ impl Context {
             if let Some(answer) = answer
                 && let Some(job) = answer.job(records)
             {
-                ends.note(&answer, &job, place::now());
+                Ends::seen().note(&answer, &job, place::now());
             }
         });
     }

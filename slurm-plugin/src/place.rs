@@ -50,7 +50,6 @@ pub(crate) fn evaluate(
     model: &Model,
     shadow: &mut Shadow,
     records: &Records,
-    ends: Option<&Ends>,
 ) -> Outcome {
     let Some(job) = eval.job(records) else {
         return Outcome::Distrusted("a job's record");
@@ -63,7 +62,8 @@ pub(crate) fn evaluate(
         return Outcome::Distrusted("a node's record");
     };
     let room = model.rules.room_for(request.trays);
-    let leaves = ends.and_then(|ends| Leaves::of(ends, room, request.trays, &job, now()));
+    let seen = room.map(|room| (room, Ends::seen()));
+    let leaves = seen.as_ref().and_then(|(room, ends)| Leaves::of(ends, *room, request.trays, &job, now()));
     let question = Question { model, job: &job, nodes: &nodes, request: &request, leaves: leaves.as_ref() };
     if request.trays > eval.most() {
         let reason = Reason::TooFewCpus { cpus: job.min_cpus, least: request.trays, most: eval.most() };

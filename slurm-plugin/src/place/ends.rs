@@ -1,8 +1,10 @@
 #![forbid(unsafe_code)]
 //! When trays become free, as far as the plugin has seen: so small jobs can leave room to the segments of large ones.
 //!
-//! Known is what was placed since the topology was built; a slurmctld that starts knows nothing of the jobs that run. What is
-//! not known is taken for what never ends: then the choice is as without it.
+//! Known is what this process has placed, in whichever topology: topologies share trays. A slurmctld that starts knows nothing
+//! of the jobs that run. What is not known is taken for what never ends: then the choice is as without it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fabric::placement;
 
@@ -14,13 +16,16 @@ use crate::host::node;
 /// Time limits from here on are none (`slurm/slurm.h`: `NO_VAL`, `INFINITE`).
 const NO_LIMIT: u32 = 0xffff_fffe;
 
-/// When the job that was placed last on each node reaches its time limit, in seconds since 1970; 0 where nothing is known.
+/// When the job that was placed last on each node reaches its time limit, in seconds since 1970; 0, or no entry, where nothing
+/// is known.
 pub(crate) struct Ends(Vec<u64>);
 
+static SEEN: Mutex<Ends> = Mutex::new(Ends(Vec::new()));
+
 impl Ends {
-    /// For so many nodes.
-    pub(crate) fn new(nodes: usize) -> Self {
-        Self(vec![0; nodes])
+    /// What this process has seen. A panic while it is held leaves it whole.
+    pub(crate) fn seen() -> MutexGuard<'static, Self> {
+        SEEN.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers a job that was placed, as the evaluation now has it, on nodes where nothing runs. Anything else is a test of
@@ -32,9 +37,10 @@ impl Ends {
             return;
         };
         for node in bits::ones(chosen) {
-            if let Some(place) = self.0.get_mut(node) {
-                *place = end;
+            if node >= self.0.len() {
+                self.0.resize(node + 1, 0);
             }
+            self.0[node] = end;
         }
     }
 }
@@ -54,9 +60,9 @@ pub(super) struct Leaves<'e> {
 }
 
 impl<'e> Leaves<'e> {
-    /// For a job on so many trays; None where it is as large as the room itself, or nothing is known of its end.
-    pub(super) fn of(ends: &'e Ends, room: Option<u32>, trays: u32, job: &Job<'_>, now: u64) -> Option<Self> {
-        Some(Self { ends, room: room?, trays, end: end(job, now)? })
+    /// For a job on so many trays; None where nothing is known of its end.
+    pub(super) fn of(ends: &'e Ends, room: u32, trays: u32, job: &Job<'_>, now: u64) -> Option<Self> {
+        Some(Self { ends, room, trays, end: end(job, now)? })
     }
 
     /// Whether the job would delay the room in a partition of which `free` nodes are usable and `others` are not, while these
@@ -114,7 +120,7 @@ mod tests {
         // Nodes 0 to 3 of a partition of 6 are busy until 100, 200, 200 and for nobody knows how long; 4 and 5 are usable.
         let ends = Ends(vec![100, 200, 200, 0]);
         let delays = |room, minutes, idle: u64, available: u64| {
-            let leaves = Leaves::of(&ends, Some(room), 2, &job(Some(minutes)), 0).unwrap();
+            let leaves = Leaves::of(&ends, room, 2, &job(Some(minutes)), 0).unwrap();
             leaves.is_delayed(2, 0..4, &[idle], &[available])
         };
         // Room for 4 is there at 200, for 6 never.
@@ -123,10 +129,9 @@ mod tests {
         // Node 1 is drained, node 3 is kept for somebody else.
         assert!(!delays(5, 4, 0, 0b11_1101));
         assert!(delays(5, 4, 0b1000, 0b11_1101));
-        // Not on the two that are left, or not smaller than the room.
-        let leaves = Leaves::of(&ends, Some(4), 2, &job(Some(9)), 0).unwrap();
+        // Not where there are not enough.
+        let leaves = Leaves::of(&ends, 4, 2, &job(Some(9)), 0).unwrap();
         assert!(!leaves.is_delayed(1, 0..4, &[], &[u64::MAX]));
-        assert!(Leaves::of(&ends, None, 2, &job(Some(9)), 0).is_none());
-        assert!(Leaves::of(&ends, Some(4), 2, &job(None), 0).is_none());
+        assert!(Leaves::of(&ends, 4, 2, &job(None), 0).is_none());
     }
 }
