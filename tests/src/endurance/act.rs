@@ -195,7 +195,12 @@ impl<'a> Actor<'a> {
     ) -> anyhow::Result<()> {
         let mine = |name: &str| self.asked.contains_key(name);
         let newest = picture.jobs.iter().rev().find(|(_, line)| mine(&line.name) && wanted(line));
-        let Some((job, _)) = newest else { return Ok(()) };
+        let Some((job, line)) = newest else { return Ok(()) };
+        // All components of a heterogeneous job, by the first one: without a component that was cancelled alone Slurm never starts
+        // the others again when a tray of theirs is lost ("Bad het_job_list").
+        let is_heterogeneous = matches!(self.asked[&line.name].kind, Kind::Heterogeneous(_));
+        let mut components = picture.jobs.iter().filter(|(_, other)| other.name == line.name);
+        let job = components.next().filter(|_| is_heterogeneous).map_or(job, |(first, _)| first);
         // It may have ended meanwhile.
         self.cluster.capture(&Target::controller(), &[argv, &[&job.to_string()]].concat()).map(drop)
     }

@@ -16,8 +16,8 @@ use fabric::JobId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-/// slurmctld forgets ended jobs soon, so that its memory can be compared.
-const SLURM: (&str, &str) = ("MinJobAge", "30");
+/// slurmctld forgets ended jobs soon, so that its memory can be compared; small jobs leave room to large ones.
+const SLURM: [(&str, &str); 2] = [("MinJobAge", "30"), ("TopologyParam", "nvlink_room=16")];
 /// Settings of the IMEX manager: waits shorter than the defaults, which suit hardware, and long enough for 72 trays that share
 /// two cores.
 const IMEX: &str = "[deadlines]\nready_seconds = 60\nown_ready_seconds = 20\nfabric_seconds = 4\n\
@@ -98,7 +98,9 @@ impl<'a> Stage<'a> {
     /// A builder made fit for rounds.
     #[must_use]
     pub fn prepare(builder: ClusterBuilder) -> ClusterBuilder {
-        builder.with_orders().set(SLURM.0, SLURM.1).file(soak::SETTINGS_FILE, IMEX)
+        let builder =
+            SLURM.iter().fold(builder.with_orders(), |builder, (key, value)| builder.set(key, value));
+        builder.file(soak::SETTINGS_FILE, IMEX)
     }
 
     /// All racks of the cluster must be alike.
