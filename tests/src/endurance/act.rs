@@ -219,9 +219,9 @@ impl<'a> Actor<'a> {
         !self.off.is_empty()
     }
 
-    /// Deletes the reservations.
-    pub(super) fn free_reservations(&mut self) -> anyhow::Result<()> {
-        for name in self.reservations.drain(..) {
+    /// Deletes the reservations of all jobs but these: others may wait for what they hold.
+    pub(super) fn free_reservations_but(&mut self, jobs: &BTreeSet<&str>) -> anyhow::Result<()> {
+        for name in self.reservations.extract_if(.., |name| !jobs.contains(name.as_str())) {
             // One that has ended is gone already.
             let argv = ["scontrol", "delete", &format!("reservationname={name}")];
             self.cluster.capture(&Target::controller(), &argv)?;

@@ -240,7 +240,6 @@ impl<'a> Stage<'a> {
             );
         }
         self.let_all_end(&struck, actor, notes)?;
-        actor.free_reservations()?;
         self.idle()?;
         // A slurmctld that is killed forgets jobs of its last moments, and nothing tells the trays that have no step of theirs. The
         // next job there removes what is left of them.
@@ -264,7 +263,7 @@ impl<'a> Stage<'a> {
     fn let_all_end(
         &self,
         struck: &BTreeSet<String>,
-        actor: &Actor<'_>,
+        actor: &mut Actor<'_>,
         notes: &mut Notes,
     ) -> anyhow::Result<()> {
         let known = blocks(self.cluster)?;
@@ -296,16 +295,17 @@ impl<'a> Stage<'a> {
                 let first: BTreeSet<&String> = running.filter_map(|(_, line)| line.nodes.first()).collect();
                 first.into_iter().try_for_each(|tray| self.cluster.restart_slurmd(tray))?;
             }
-            let there: Vec<String> = mine
-                .iter()
-                .filter(|(_, line)| !line.has_ended())
-                .map(|(job, line)| format!("{job} {} {}", line.state, line.reason))
-                .collect();
+            let going = || mine.iter().filter(|(_, line)| !line.has_ended());
+            let names = going().map(|(_, line)| line.name.as_str()).collect();
+            let there: Vec<String> =
+                going().map(|(job, line)| format!("{job} {} {}", line.state, line.reason)).collect();
+            actor.free_reservations_but(&names)?;
             Ok(if there.is_empty() { Ok(()) } else { Err(there.join("; ")) })
         });
         if over.is_err() {
             // The next round begins without them.
             self.capture(&["scancel", "--user=alice"])?;
+            actor.free_reservations_but(&BTreeSet::new())?;
         }
         over
     }
