@@ -32,6 +32,7 @@ pub(super) const CLAIMS: &[(&str, By)] = &[
     ("nvlink_room=16", Case("policy::small_jobs_leave_room_to_large_ones", "nvlink_room=2")),
     ("nvlink_span=degraded", Case(SITE_SETTINGS, "nvlink_span=degraded")),
     ("nvlink_split=packed", Case(SITE_SETTINGS, "nvlink_split=packed")),
+    ("flags=static_alloc", Shown("tests/src/endurance/act.rs", "reserve", "flags=static_alloc")),
     ("policy = \"by-job\"", Case("imex_modes::jobs_that_share_trays_are_guests", "policy = \\\"by-job\\\"")),
     ("segment_required = true", Case("submit_help::a_site_can_require_segments", "segment_required = true")),
     // Options.

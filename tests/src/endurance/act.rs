@@ -146,6 +146,8 @@ impl<'a> Actor<'a> {
             "starttime=now".to_owned(),
             "duration=30".to_owned(),
             format!("nodecnt={trays}"),
+            // Otherwise Slurm puts a tray of any rack in the place of one that is out, and the job fits no partition.
+            "flags=static_alloc".to_owned(),
         ];
         let made = self.cluster.capture(&Target::controller(), &argv)?;
         if !made.status.success() {
