@@ -133,7 +133,7 @@ impl Context {
             if let Some(answer) = answer
                 && let Some(job) = answer.job(records)
             {
-                Ends::seen().note(&answer, &job, place::now());
+                Ends::seen().note(&answer, &job);
             }
         });
     }

@@ -11,10 +11,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use fabric::placement::metrics_folder;
 
+use crate::host::process;
 use crate::host::run_folder::RunFolder;
 use crate::place::REASONS;
 use crate::{slurm_log, wall};
@@ -193,10 +194,9 @@ pub(crate) fn tick() {
 
 impl Sink {
     fn text(&self) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Others count on meanwhile.
         let counts = lock(&COUNTS).clone();
-        counts.text(&self.build, !wall::is_breached(), now)
+        counts.text(&self.build, !wall::is_breached(), process::now())
     }
 }
 

@@ -11,7 +11,6 @@ mod survey;
 
 use std::ffi::c_int;
 use std::num::NonZeroU32;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use fabric::placement::{self, Candidate, Candidates, Partition, Request, Share};
 
@@ -63,7 +62,7 @@ pub(crate) fn evaluate(
     };
     let room = model.rules.room_for(request.trays);
     let seen = room.map(|room| (room, Ends::seen()));
-    let leaves = seen.as_ref().and_then(|(room, ends)| Leaves::of(ends, *room, request.trays, &job, now()));
+    let leaves = seen.as_ref().and_then(|(room, ends)| Leaves::of(ends, *room, request.trays, &job));
     let question = Question { model, job: &job, nodes: &nodes, request: &request, leaves: leaves.as_ref() };
     if request.trays > eval.most() {
         let reason = Reason::TooFewCpus { cpus: job.min_cpus, least: request.trays, most: eval.most() };
@@ -92,11 +91,6 @@ pub(crate) fn evaluate(
         Err(_) if question.is_larger_by_cpus(eval) => Outcome::Delegated(LARGER_BY_CPUS),
         Err(refusal) => question.refuse(eval, Reason::Partitions(refusal), None),
     }
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Trays are uneven: how many the job needs, and so how many partitions, depends on which.

@@ -7,10 +7,10 @@
 ///
 /// Never where `room` trays will not be free anyway.
 pub fn delays_room(room: u32, free: u32, ends: &mut [u64], trays: u32, end: u64) -> bool {
-    let Some(missing) = room.checked_sub(free).filter(|&missing| missing > 0) else {
-        return free - trays.min(free) < room;
-    };
-    let missing = missing as usize;
+    if free >= room {
+        return free.saturating_sub(trays) < room;
+    }
+    let missing = (room - free) as usize;
     if missing > ends.len() {
         return false;
     }

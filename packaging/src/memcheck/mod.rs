@@ -59,6 +59,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         .without_imex()
         // Under memcheck all takes its time.
         .set("MessageTimeout", "100")
+        // Of the racks' 4 trays: what is remembered of jobs is used.
         .set("TopologyParam", "nvlink_room=3")
         .start()?;
     let loaded = cluster.topology_plugins("ctl")?;

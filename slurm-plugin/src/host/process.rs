@@ -104,6 +104,11 @@ fn build_id_in(mut notes: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

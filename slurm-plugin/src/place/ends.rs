@@ -11,7 +11,7 @@ use fabric::placement;
 use crate::bits;
 use crate::host::eval::Eval;
 use crate::host::job::Job;
-use crate::host::node;
+use crate::host::{node, process};
 
 /// Time limits from here on are none (`slurm/slurm.h`: `NO_VAL`, `INFINITE`).
 const NO_LIMIT: u32 = 0xffff_fffe;
@@ -30,10 +30,11 @@ impl Ends {
 
     /// Remembers a job that was placed, as the evaluation now has it, on nodes where nothing runs. Anything else is a test of
     /// Slurm, or a job on shared trays.
-    pub(crate) fn note(&mut self, answer: &Eval<'_>, job: &Job<'_>, now: u64) {
+    pub(crate) fn note(&mut self, answer: &Eval<'_>, job: &Job<'_>) {
         let chosen = answer.usable();
         let is_free = node::idle().is_some_and(|idle| bits::is_subset(chosen, idle));
-        let Some(end) = end(job, now).filter(|_| is_free && job.id != 0 && !job.backfill_test) else {
+        let Some(end) = end(job, process::now()).filter(|_| is_free && job.id != 0 && !job.backfill_test)
+        else {
             return;
         };
         for node in bits::ones(chosen) {
@@ -54,6 +55,10 @@ fn end(job: &Job<'_>, now: u64) -> Option<u64> {
 /// The room that a job leaves where it can choose.
 pub(super) struct Leaves<'e> {
     ends: &'e Ends,
+    /// Nodes that run nothing.
+    idle: &'e [u64],
+    /// Nodes that are neither drained nor down.
+    available: &'e [u64],
     room: u32,
     trays: u32,
     end: u64,
@@ -61,30 +66,24 @@ pub(super) struct Leaves<'e> {
 
 impl<'e> Leaves<'e> {
     /// For a job on so many trays; None where nothing is known of its end.
-    pub(super) fn of(ends: &'e Ends, room: u32, trays: u32, job: &Job<'_>, now: u64) -> Option<Self> {
-        Some(Self { ends, room, trays, end: end(job, now)? })
+    pub(super) fn of(ends: &'e Ends, room: u32, trays: u32, job: &Job<'_>) -> Option<Self> {
+        let (idle, available) = (node::idle().unwrap_or(&[]), node::available().unwrap_or(&[]));
+        Some(Self { ends, idle, available, room, trays, end: end(job, process::now())? })
     }
 
-    /// Whether the job would delay the room in a partition of which `free` nodes are usable and `others` are not, while these
-    /// nodes run nothing and those are neither drained nor down.
-    pub(super) fn is_delayed(
-        &self,
-        free: u32,
-        others: impl Iterator<Item = usize>,
-        idle: &[u64],
-        available: &[u64],
-    ) -> bool {
+    /// Whether the job would delay the room in a partition of which `free` nodes are usable and `others` are not.
+    pub(super) fn is_delayed(&self, free: u32, others: impl Iterator<Item = usize>) -> bool {
         if free < self.trays {
             return false;
         }
         let end = |node: usize| match self.ends.0.get(node) {
             // Kept for somebody else.
-            _ if bits::contains(idle, node) => Some(0),
+            _ if bits::contains(self.idle, node) => Some(0),
             None | Some(0) => None,
             Some(&end) => Some(end),
         };
         let mut ends: Vec<u64> =
-            others.filter(|&node| bits::contains(available, node)).filter_map(end).collect();
+            others.filter(|&node| bits::contains(self.available, node)).filter_map(end).collect();
         placement::delays_room(self.room, free, &mut ends, self.trays, self.end)
     }
 }
@@ -119,9 +118,12 @@ mod tests {
     fn what_is_drained_or_unknown_is_never_free() {
         // Nodes 0 to 3 of a partition of 6 are busy until 100, 200, 200 and for nobody knows how long; 4 and 5 are usable.
         let ends = Ends(vec![100, 200, 200, 0]);
-        let delays = |room, minutes, idle: u64, available: u64| {
-            let leaves = Leaves::of(&ends, room, 2, &job(Some(minutes)), 0).unwrap();
-            leaves.is_delayed(2, 0..4, &[idle], &[available])
+        let delays = |room, minutes: u64, idle: u64, available: u64| {
+            let (idle, available) = (&[idle][..], &[available][..]);
+            let leaves = Leaves { ends: &ends, idle, available, room, trays: 2, end: 60 * minutes };
+            // Not where there are not enough.
+            assert!(!leaves.is_delayed(1, 0..4));
+            leaves.is_delayed(2, 0..4)
         };
         // Room for 4 is there at 200, for 6 never.
         assert_eq!([3, 4].map(|minutes| delays(4, minutes, 0, 0b11_1111)), [false, true]);
@@ -129,9 +131,6 @@ mod tests {
         // Node 1 is drained, node 3 is kept for somebody else.
         assert!(!delays(5, 4, 0, 0b11_1101));
         assert!(delays(5, 4, 0b1000, 0b11_1101));
-        // Not where there are not enough.
-        let leaves = Leaves::of(&ends, 4, 2, &job(Some(9)), 0).unwrap();
-        assert!(!leaves.is_delayed(1, 0..4, &[], &[u64::MAX]));
-        assert!(Leaves::of(&ends, 4, 2, &job(None), 0).is_none());
+        assert!(Leaves::of(&ends, 4, 2, &job(None)).is_none());
     }
 }

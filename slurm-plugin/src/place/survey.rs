@@ -89,15 +89,12 @@ impl Survey<'_> {
                 idle: idle.as_deref().map_or(free, |idle| block.overlap(idle)),
                 weight,
                 light,
-                delays_room: self.leaves.is_some_and(|leaves| self.is_delayed(leaves, block, free)),
+                delays_room: self
+                    .leaves
+                    .is_some_and(|leaves| leaves.is_delayed(free, block.others(self.usable))),
             }
         };
         self.model.blocks.iter().zip(&free).map(partition).collect()
-    }
-
-    fn is_delayed(&self, room: &Leaves<'_>, block: &Block, free: u32) -> bool {
-        let (idle, available) = (node::idle().unwrap_or(&[]), node::available().unwrap_or(&[]));
-        room.is_delayed(free, block.others(self.usable), idle, available)
     }
 
     /// The weights of the usable nodes of these partitions.

@@ -25,8 +25,6 @@ pub(crate) struct Cluster<'s> {
     /// Trays that are up and have no job, spares included.
     idle: TraySet,
     holders: Vec<Option<usize>>,
-    /// When the job of each tray reaches its time limit; 0 where there is none.
-    ends: Vec<Seconds>,
     running: BTreeMap<usize, Running>,
     busy: u32,
     /// Counts what can make a refused job fit: each tray that became free, went or came.
@@ -39,17 +37,8 @@ impl<'s> Cluster<'s> {
     pub(crate) fn new(site: &'s Site) -> Self {
         let mut up = TraySet::full(site.trays());
         up.remove_all(site.drained());
-        Self {
-            site,
-            idle: up.clone(),
-            up,
-            holders: vec![None; site.trays() as usize],
-            ends: vec![0; site.trays() as usize],
-            running: BTreeMap::new(),
-            busy: 0,
-            epoch: 0,
-            health: 0,
-        }
+        let holders = vec![None; site.trays() as usize];
+        Self { site, idle: up.clone(), up, holders, running: BTreeMap::new(), busy: 0, epoch: 0, health: 0 }
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -69,8 +58,12 @@ impl<'s> Cluster<'s> {
     }
 
     /// When the job of each tray reaches its time limit; 0 where there is none.
-    pub(crate) fn ends(&self) -> &[Seconds] {
-        &self.ends
+    pub(crate) fn ends(&self) -> Vec<Seconds> {
+        let mut ends = vec![0; self.holders.len()];
+        for run in self.running.values() {
+            run.trays.iter().for_each(|&tray| ends[tray as usize] = run.limit_end);
+        }
+        ends
     }
 
     pub(crate) fn running(&self) -> &BTreeMap<usize, Running> {
@@ -112,7 +105,6 @@ impl<'s> Cluster<'s> {
         for &tray in &running.trays {
             self.idle.remove(tray);
             self.holders[tray as usize] = Some(job);
-            self.ends[tray as usize] = running.limit_end;
         }
         self.busy += running.trays.len() as u32;
         self.running.insert(job, running);
@@ -124,7 +116,6 @@ impl<'s> Cluster<'s> {
         let running = self.running.remove(&job)?;
         for &tray in &running.trays {
             self.holders[tray as usize] = None;
-            self.ends[tray as usize] = 0;
             if self.up.contains(tray) {
                 self.idle.insert(tray);
             }

@@ -92,7 +92,7 @@ impl Scheduler {
             self.health = cluster.health();
             self.hopeless.clear();
         }
-        let mut decision = Decision { ends: cluster.ends().to_vec(), ..Decision::default() };
+        let mut decision = Decision { ends: cluster.ends(), ..Decision::default() };
         let mut free = cluster.usable();
         let mut beside: Option<(Seconds, TraySet)> = None;
         let mut behind = 0;

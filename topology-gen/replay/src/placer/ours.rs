@@ -74,6 +74,23 @@ mod tests {
     use fabric::placement::{Outlook, Refusal};
 
     #[test]
+    fn a_small_job_leaves_room_by_the_time_limits() {
+        // Racks of 4, 2 busy in each: room for 3 is there at 100 in the first, at 500 in the second.
+        let site = Site::racks(2, 4, 1, 0).unwrap();
+        let up = TraySet::full(8);
+        let mut usable = up.clone();
+        usable.remove_all(&[0, 1, 4, 5]);
+        let ends = [100, 100, 0, 0, 500, 500, 0, 0];
+        let chosen = |room, end| {
+            let mut ours = Ours::new(Rules { room, ..Rules::default() });
+            let view = View { site: &site, up: &up, usable: &usable, ends: &ends, end };
+            ours.place(view, Ask { trays: 2, segment: 0 }).unwrap().unwrap()
+        };
+        assert_eq!([chosen(3, 90), chosen(3, 300), chosen(3, 600)], [[2, 3], [6, 7], [2, 3]]);
+        assert_eq!(chosen(0, 300), [2, 3]);
+    }
+
+    #[test]
     fn the_core_chooses_and_says_why_not() {
         let site = Site::racks(2, 4, 1, 0).unwrap();
         let mut up = TraySet::full(8);
