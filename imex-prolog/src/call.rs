@@ -26,7 +26,7 @@ pub struct Answer {
     pub status: String,
 }
 
-/// A program that was started. Dropping it ends it.
+/// A program that was started. Dropping it ends it, unless it is left ([`Call::finish_or_leave`]).
 #[derive(Debug)]
 pub struct Call {
     child: Child,
@@ -55,16 +55,18 @@ impl Call {
         arguments: impl IntoIterator<Item = A>,
         environment: impl IntoIterator<Item = (&'a OsStr, &'a OsStr)>,
     ) -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(environment)
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone()?)
-            .stderr(writer);
+        command.args(arguments).env_clear().envs(environment).current_dir("/");
+        Self::of(command)
+    }
+
+    /// Starts what `command` says, without input.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn of(mut command: Command) -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let child = command.spawn()?;
         // The command still holds the pipe's other end.
         drop(command);
@@ -79,6 +81,16 @@ impl Call {
         let answer = self.collect(deadline)?;
         self.collected = answer.is_some();
         Ok(answer)
+    }
+
+    /// Waits for its end; `None` when the deadline came first: then it goes on by itself, and nobody reads what it says.
+    ///
+    /// # Errors
+    /// That of a system call.
+    pub fn finish_or_leave(mut self, deadline: Deadline) -> io::Result<Option<Answer>> {
+        let answer = self.collect(deadline);
+        self.collected = true;
+        answer
     }
 
     /// Its end counts and not that of its output: a program that it left behind may hold the pipe.
@@ -146,6 +158,18 @@ mod tests {
             .unwrap();
         assert_eq!((answer.text.as_str(), answer.success), ("one\ntwo\n", false));
         assert_eq!(answer.status, "exit status: 3");
+    }
+
+    #[test]
+    fn one_that_is_left_goes_on() {
+        let proc = Proc::new(Path::new("/proc"));
+        let call = shell("exec sleep 1000");
+        let pid = call.child.id().cast_signed();
+        assert!(call.finish_or_leave(Deadline::after(Duration::from_millis(20))).unwrap().is_none());
+        assert!(proc.process(pid).unwrap().is_some());
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        let answer = shell("echo one").finish_or_leave(Deadline::after(Duration::from_secs(20))).unwrap();
+        assert_eq!(answer.unwrap().text, "one\n");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 use crate::config::{ConfigError, Settings};
 use crate::ctl::is_program;
+use crate::giving_up;
 use crate::health::Ground;
+use crate::helper::Helper;
 use crate::job::Environment;
 use crate::paths::Paths;
 use crate::ports::LocalPorts;
@@ -11,7 +13,7 @@ use crate::procfs::Started;
 use crate::resolve::system_lookup;
 use crate::run::{self, Hook, Surroundings, run};
 use crate::status::TrayStatus;
-use crate::watch::Watcher;
+use crate::watch;
 use fabric::names::{JobId, NodeName};
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -34,6 +36,8 @@ enum Request {
     Health,
     /// For ourselves only.
     Watch(JobId, Started),
+    /// For ourselves only.
+    EndJob(JobId),
     Refused(String),
 }
 
@@ -55,10 +59,13 @@ fn parse(hook: Hook, arguments: &[OsString]) -> Request {
         (Hook::Prolog, ["status"]) => Request::Status(Form::Text),
         (Hook::Prolog, ["status", "--json"]) => Request::Status(Form::Json),
         (Hook::Prolog, ["health"]) => Request::Health,
-        (Hook::Prolog, ["watch", job, prolog]) => match (job.parse(), serde_json::from_str(prolog)) {
+        (Hook::Prolog, [watch::WORD, job, prolog]) => match (job.parse(), serde_json::from_str(prolog)) {
             (Ok(job), Ok(prolog)) => Request::Watch(job, prolog),
             _ => Request::Refused(words.join(" ")),
         },
+        (Hook::Prolog, [giving_up::WORD, job]) => {
+            job.parse().map_or_else(|_| Request::Refused(words.join(" ")), Request::EndJob)
+        }
         (_, other) => Request::Refused(other.join(" ")),
     }
 }
@@ -196,7 +203,7 @@ fn as_slurmd_runs_it(hook: Hook, paths: Paths) -> ExitCode {
         environment: std::env::vars_os().collect::<Environment>(),
         read_tray: fabric::nvml::read_tray,
         lookup: system_lookup,
-        watcher: Some(Watcher::own()),
+        helper: Helper::own(),
     };
     ExitCode::from(run(hook, &surroundings).exit_code())
 }
@@ -212,6 +219,13 @@ fn watch_run(paths: &Paths, job: JobId, prolog: Started) -> ExitCode {
     }
 }
 
+fn end_job(paths: &Paths, job: JobId) -> ExitCode {
+    crate::log::init(paths, "imex-prolog");
+    let conf = std::env::var_os("SLURM_CONF").unwrap_or_default();
+    let done = run::end_job(paths, job, conf.as_ref(), std::io::stdout());
+    ExitCode::from(if done { 0 } else { PROBLEMS })
+}
+
 /// All of `imex-prolog` and `imex-epilog`.
 #[must_use]
 pub fn main(hook: Hook) -> ExitCode {
@@ -224,6 +238,7 @@ pub fn main(hook: Hook) -> ExitCode {
         Request::CheckConfig => check_config(&paths).print(),
         Request::Status(form) => status(&paths, form).print(),
         Request::Watch(job, prolog) => watch_run(&paths, job, prolog),
+        Request::EndJob(job) => end_job(&paths, job),
         Request::Health => health(&health_ground(paths)).print(),
         Request::Refused(words) => {
             let name = name(hook);

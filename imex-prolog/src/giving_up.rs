@@ -5,12 +5,19 @@
 //! because the peer cannot even fail, one member asks Slurm to put the job back, as Slurm itself does after a failed
 //! prolog: requeued and held, or cancelled if it cannot be requeued. That is the only request to slurmctld that a
 //! prolog ever makes.
+//!
+//! A process of its own makes it and goes on when no answer comes before the prolog must end. A slurmd that is told to reconfigure
+//! waits for its prologs and meanwhile gives nobody the credential that each command of Slurm begins with (`auth/slurm`, Slurm
+//! 26.05.3 src/slurmd/slurmd/slurmd.c, `_try_to_reconfig`): the request is heard as soon as the prolog has ended. A command that is
+//! killed while it waits for its credential can take slurmd with it: the new slurmd writes to it, and dies of SIGPIPE until
+//! it has its signal handlers (seen on Slurm 26.05.5).
 #![forbid(unsafe_code)]
 
 use crate::call::Call;
 use crate::config::Slurm;
 use crate::ctl::quote;
 use crate::deadline::Deadline;
+use crate::helper::Helper;
 use fabric::names::JobId;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -22,8 +29,13 @@ const ASK_AFTER: Duration = Duration::from_secs(3);
 const ASK_NEXT: Duration = Duration::from_secs(2);
 /// Members that ask.
 const ASKING_MAX: u32 = 4;
-/// Longest call of a Slurm command.
-const CALL: Duration = Duration::from_secs(10);
+/// How long an answer is waited for.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long a request stands: a slurmd that waits for this prolog is back within a second of its end, one that waits for another
+/// prolog or epilog later.
+const STANDS: Duration = Duration::from_secs(60);
+/// What the process that asks is called among the program's arguments.
+pub const WORD: &str = "end-job";
 
 /// What became of the job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +43,9 @@ pub enum Fate {
     /// Slurm has ended this run of it.
     Ended,
     /// Slurm has ended it at this tray's request; what was done, in words.
-    EndedOnRequest(&'static str),
+    EndedOnRequest(String),
+    /// Slurm has not answered yet; the request stands.
+    AskedFor,
     /// It goes on; why, in words.
     GoesOn(String),
 }
@@ -46,11 +60,11 @@ pub trait Site {
     fn pause(&mut self);
     /// Whether Slurm is ending this run of the job.
     fn has_ended(&mut self) -> bool;
-    /// Asks Slurm to end it; what was done.
+    /// Asks Slurm to end it; what was done, or `None`: no answer yet, and the request stands.
     ///
     /// # Errors
     /// Why nothing was done, in words.
-    fn ask(&mut self) -> Result<&'static str, String>;
+    fn ask(&mut self) -> Result<Option<String>, String>;
 }
 
 /// Waits until Slurm ends the job, and asks for it in turn. `rank` is this tray's place among those that are not
@@ -61,7 +75,7 @@ pub fn wait_for_end(site: &mut impl Site, rank: Option<usize>) -> Fate {
     let mut asked = None;
     loop {
         if site.has_ended() {
-            return asked.and_then(Result::ok).map_or(Fate::Ended, Fate::EndedOnRequest);
+            return asked.and_then(Result::ok).flatten().map_or(Fate::Ended, Fate::EndedOnRequest);
         }
         if asked.is_none() && turn.is_some_and(|turn| site.elapsed() >= turn || site.remaining() < ASK_NEXT) {
             asked = Some(site.ask());
@@ -70,22 +84,43 @@ pub fn wait_for_end(site: &mut impl Site, rank: Option<usize>) -> Fate {
             return Fate::GoesOn(why.clone());
         }
         if site.remaining().is_zero() {
-            return Fate::GoesOn("Slurm did not end it in time".to_owned());
+            return match asked {
+                Some(Ok(None)) => Fate::AskedFor,
+                _ => Fate::GoesOn("Slurm did not end it in time".to_owned()),
+            };
         }
         site.pause();
     }
 }
 
-/// Asks Slurm's commands to end the job.
+/// Has a process of its own ask Slurm to end the job ([`ask_slurm`]), with that `slurm.conf`; what was done, or `None`: no answer
+/// by then, and the request stands for a minute.
+///
+/// # Errors
+/// Why nothing was done, in words.
+pub fn ask(helper: &Helper, conf: &Path, job: JobId, deadline: Deadline) -> Result<Option<String>, String> {
+    let mut command = helper.command([WORD, &job.to_string()]);
+    command.env("SLURM_CONF", conf);
+    let call = Call::of(command).and_then(|call| call.finish_or_leave(deadline.within(ANSWER)));
+    match call.map_err(|error| error.to_string())? {
+        Some(answer) if answer.success => Ok(Some(answer.text.trim().to_owned())),
+        Some(answer) if answer.text.is_empty() => Err(answer.status),
+        Some(answer) => Err(answer.text.trim().to_owned()),
+        None => Ok(None),
+    }
+}
+
+/// Asks Slurm's commands to end the job; what was done, in words.
 ///
 /// # Errors
 /// What they said.
-pub fn ask_slurm(slurm: &Slurm, conf: &Path, job: JobId, deadline: Deadline) -> Result<&'static str, String> {
+pub fn ask_slurm(slurm: &Slurm, conf: &Path, job: JobId) -> Result<String, String> {
+    let deadline = Deadline::after(STANDS);
     let run = |program: &Path, arguments: &[&str]| -> Result<(), String> {
         let told = |why: String| format!("{} {}: {why}", program.display(), arguments.join(" "));
         let environment = [(OsStr::new("SLURM_CONF"), conf.as_os_str())];
         let call = Call::start_in(program, arguments, environment);
-        match call.and_then(|call| call.finish(deadline.within(CALL))) {
+        match call.and_then(|call| call.finish(deadline)) {
             Ok(Some(answer)) if answer.success => Ok(()),
             Ok(Some(answer)) => Err(told(format!("{} ({})", quote(&answer.text), answer.status))),
             Ok(None) => Err(told("no answer in time".to_owned())),
@@ -95,10 +130,12 @@ pub fn ask_slurm(slurm: &Slurm, conf: &Path, job: JobId, deadline: Deadline) -> 
     let id = job.to_string();
     // "Incomplete" leaves a job alone that has ended or has been put back meanwhile: without it a cancelled job would
     // come back, and of two members that ask at once the second would cancel what the first one has put back.
-    match run(&slurm.scontrol, &["requeuehold", "Incomplete", &id]) {
-        Ok(()) => Ok("requeued and held it"),
+    let requeue = || run(&slurm.scontrol, &["requeuehold", "Incomplete", &id]);
+    // A command that had to wait for its credential finds that slurmctld has closed its connection meanwhile.
+    match requeue().or_else(|_| requeue()) {
+        Ok(()) => Ok("requeued and held it".to_owned()),
         Err(requeue) => match run(&slurm.scancel, &[&id]) {
-            Ok(()) => Ok("cancelled it, since it cannot be requeued"),
+            Ok(()) => Ok(format!("cancelled it, since it cannot be requeued: {requeue}")),
             Err(cancel) => Err(format!("{requeue}; {cancel}")),
         },
     }
@@ -112,7 +149,7 @@ mod tests {
     struct Script {
         now: u64,
         ends_at: u64,
-        answer: Result<&'static str, String>,
+        answer: Result<Option<&'static str>, String>,
         asked_at: Vec<u64>,
     }
 
@@ -129,37 +166,47 @@ mod tests {
         fn has_ended(&mut self) -> bool {
             self.now >= self.ends_at
         }
-        fn ask(&mut self) -> Result<&'static str, String> {
+        fn ask(&mut self) -> Result<Option<String>, String> {
             self.asked_at.push(self.now);
-            self.answer.clone()
+            self.answer.clone().map(|what| what.map(str::to_owned))
         }
     }
 
-    fn wait(ends_at: u64, answer: Result<&'static str, String>, rank: Option<usize>) -> (Fate, Vec<u64>) {
+    fn wait(
+        ends_at: u64,
+        answer: Result<Option<&'static str>, String>,
+        rank: Option<usize>,
+    ) -> (Fate, Vec<u64>) {
         let mut script = Script { now: 0, ends_at, answer, asked_at: Vec::new() };
         (wait_for_end(&mut script, rank), script.asked_at)
     }
 
     #[test]
     fn nobody_asks_when_slurm_ends_the_job_by_itself() {
-        assert_eq!(wait(2, Ok("x"), Some(0)), (Fate::Ended, vec![]));
-        assert_eq!(wait(0, Ok("x"), Some(0)), (Fate::Ended, vec![]));
+        assert_eq!(wait(2, Ok(Some("x")), Some(0)), (Fate::Ended, vec![]));
+        assert_eq!(wait(0, Ok(Some("x")), Some(0)), (Fate::Ended, vec![]));
     }
 
     #[test]
     fn each_asks_once_in_its_turn() {
-        assert_eq!(wait(6, Ok("x"), Some(0)), (Fate::EndedOnRequest("x"), vec![3]));
-        assert_eq!(wait(8, Ok("x"), Some(2)), (Fate::EndedOnRequest("x"), vec![7]));
-        assert_eq!(wait(8, Ok("x"), Some(9)), (Fate::Ended, vec![]));
-        assert_eq!(wait(12, Ok("x"), Some(999)).1, [11]);
+        assert_eq!(wait(6, Ok(Some("x")), Some(0)), (Fate::EndedOnRequest("x".to_owned()), vec![3]));
+        assert_eq!(wait(8, Ok(Some("x")), Some(2)), (Fate::EndedOnRequest("x".to_owned()), vec![7]));
+        assert_eq!(wait(8, Ok(Some("x")), Some(9)), (Fate::Ended, vec![]));
+        assert_eq!(wait(12, Ok(Some("x")), Some(999)).1, [11]);
     }
 
     #[test]
     fn a_job_that_cannot_be_ended_goes_on_and_it_is_said_why() {
         assert_eq!(wait(99, Err("no".to_owned()), Some(0)), (Fate::GoesOn("no".to_owned()), vec![3]));
         let late = Fate::GoesOn("Slurm did not end it in time".to_owned());
-        assert_eq!(wait(99, Ok("x"), Some(0)), (late.clone(), vec![3]));
-        assert_eq!(wait(99, Ok("x"), None), (late, vec![]));
+        assert_eq!(wait(99, Ok(Some("x")), Some(0)), (late.clone(), vec![3]));
+        assert_eq!(wait(99, Ok(Some("x")), None), (late, vec![]));
+    }
+
+    #[test]
+    fn a_request_without_an_answer_stands() {
+        assert_eq!(wait(99, Ok(None), Some(0)), (Fate::AskedFor, vec![3]));
+        assert_eq!(wait(9, Ok(None), Some(0)), (Fate::Ended, vec![3]));
     }
 
     #[test]
@@ -179,11 +226,20 @@ mod tests {
         };
         let ask = |slurm: &Slurm| {
             let job = JobId::new(17).unwrap();
-            ask_slurm(slurm, Path::new("/etc/x.conf"), job, Deadline::after(CALL))
+            ask_slurm(slurm, Path::new("/etc/x.conf"), job)
         };
-        assert_eq!(ask(&slurm(right, "exit 1")), Ok("requeued and held it"));
-        let cancelled = ask(&slurm("echo Batch only >&2; exit 1", "[ \"$*\" = 17 ]"));
-        assert_eq!(cancelled, Ok("cancelled it, since it cannot be requeued"));
+        assert_eq!(ask(&slurm(right, "exit 1")).unwrap(), "requeued and held it");
+        let second = format!(
+            "{right} && {{ [ -e {0} ] || {{ touch {0}; exit 1; }}; }}",
+            temp.path().join("first").display()
+        );
+        assert_eq!(ask(&slurm(&second, "exit 1")).unwrap(), "requeued and held it");
+        let cancelled = ask(&slurm("echo Batch only >&2; exit 1", "[ \"$*\" = 17 ]")).unwrap();
+        assert!(cancelled.starts_with("cancelled it, since it cannot be requeued: "), "{cancelled}");
+        assert!(
+            cancelled.ends_with("scontrol requeuehold Incomplete 17: \"Batch only\" (exit status: 1)"),
+            "{cancelled}"
+        );
         let why = ask(&slurm("exit 1", "echo Unable to contact slurm controller; exit 1")).unwrap_err();
         assert!(why.contains("scancel 17: \"Unable to contact slurm controller\""), "{why}");
     }

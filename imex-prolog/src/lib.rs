@@ -4,7 +4,7 @@
 //! whether this tray is where its block says, [`resolve`] and [`imexd_config`] put it into the daemon's files.
 //! [`lifecycle`] orders the steps of a job's own domain, [`standing`] those of a job that is a guest in the standing
 //! one, both over [`tray`], which holds [`daemon`], [`readiness`] and [`channel`]; [`record`], [`mark`] and [`lock`]
-//! make every step safe against a kill and against the other program; [`watch`] goes with each run and with its daemon;
+//! make every step safe against a kill and against the other program; [`watch`] goes with each run and with its daemon, a [`helper`] of its own;
 //! [`verdict`] decides what slurmd is told.
 //!
 //! For operators: [`status`], [`health`], [`log`] with [`journal`], and [`metrics`].
@@ -21,6 +21,7 @@ pub mod deadline;
 pub mod fit;
 pub mod giving_up;
 pub mod health;
+pub mod helper;
 pub mod imexd_config;
 pub mod job;
 pub mod job_end;

@@ -10,6 +10,8 @@ mod prolog;
 use crate::config::{Owner, Settings};
 use crate::daemon::{DirectOwner, Manager, TrayOwner};
 use crate::deadline::Deadline;
+use crate::giving_up;
+use crate::helper::{self, Helper};
 use crate::job::Environment;
 use crate::job_end::JobEnd;
 use crate::lifecycle::Begun;
@@ -21,14 +23,14 @@ use crate::roll_call::Partition;
 use crate::secure_fs::Dir;
 use crate::tray::{Tray, TrayError};
 use crate::verdict::Outcome;
-use crate::watch::{self, Lifeline, PrologEnd, Watcher};
+use crate::watch::{self, Lifeline, PrologEnd};
 use fabric::names::{BlockName, JobId, NodeName};
 use fabric::nvml::NvmlError;
 use fabric::reading::TrayReading;
 use fabric::report::{Blame, Report};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What a run gets from outside.
@@ -42,8 +44,8 @@ pub struct Surroundings {
     pub read_tray: fn() -> Result<TrayReading, NvmlError>,
     /// Finds addresses.
     pub lookup: Lookup,
-    /// Begins watches over daemons.
-    pub watcher: Option<Watcher>,
+    /// Does what outlives a run.
+    pub helper: Helper,
 }
 
 /// Which of the two programs.
@@ -182,10 +184,27 @@ pub fn watch(paths: &Paths, job: JobId, prolog: Started, lifeline: impl Read) ->
     }
 }
 
+/// Asks Slurm to end the job, for a prolog that may have ended meanwhile: it is told on `answer`, and the log where it does not listen
+/// any more. Whether it was done.
+pub fn end_job(paths: &Paths, job: JobId, conf: &Path, mut answer: impl Write) -> bool {
+    helper::take_name(c"imex-end-job");
+    let settings = Settings::load(&paths.settings).unwrap_or_default();
+    let done = giving_up::ask_slurm(&settings.slurm, conf, job);
+    let words = match &done {
+        Ok(words) | Err(words) => words,
+    };
+    if writeln!(answer, "{words}").is_err() {
+        match &done {
+            Ok(what) => tracing::warn!(%job, "Slurm has heard the request to end the job: {what}"),
+            Err(why) => tracing::error!(%job, "cannot have Slurm end the job: {why}"),
+        }
+    }
+    done.is_ok()
+}
+
 /// Has a watch begun over this prolog; without one it goes on.
-fn begin_watch(watcher: Option<&Watcher>, job: JobId, started: Started) -> Option<Lifeline> {
-    watcher?
-        .begin(job, started)
+fn begin_watch(helper: &Helper, job: JobId, started: Started) -> Option<Lifeline> {
+    watch::begin(helper, job, started)
         .inspect_err(|error| tracing::warn!(%job, %error, "nobody watches this run and its IMEX daemon"))
         .ok()
 }

@@ -133,6 +133,11 @@ pub fn with_fate(outcome: Outcome, fate: Option<&Fate>) -> Outcome {
     let words = match fate {
         Fate::Ended => "Slurm has ended the job".to_owned(),
         Fate::EndedOnRequest(what) => format!("Slurm has ended the job at this node's request ({what})"),
+        Fate::AskedFor => {
+            "Slurm has not answered yet; the request to end the job stands, and until it is heard the job runs without an IMEX \
+             channel here"
+                .to_owned()
+        }
         Fate::GoesOn(why) => {
             format!("the job could not be ended ({why}) and runs without an IMEX channel here")
         }

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use crate::deadline::Deadline;
+use crate::helper::{self, Helper};
 use crate::metrics::{self, Event, MetricsError};
 use crate::paths::Paths;
 use crate::procfs::{Proc, Process, Started};
@@ -19,11 +20,10 @@ use crate::secure_fs::{Dir, FsError};
 use crate::wait::is_readable;
 use fabric::names::JobId;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::path::Path;
+use std::process::{ChildStdin, Stdio};
 use std::time::{Duration, SystemTime};
 
 /// Name of the process while it watches.
@@ -33,38 +33,21 @@ const LEN_MAX: usize = 64;
 /// One wait; they follow each other for as long as the daemon runs.
 const WAIT: Duration = Duration::from_secs(3600);
 
-/// How a watch is begun: the program and what comes before the job's id.
-#[derive(Debug, Clone)]
-pub struct Watcher {
-    /// The program.
-    pub program: PathBuf,
-    /// Its first arguments.
-    pub arguments: Vec<OsString>,
-}
+/// What a watch is called among the program's arguments.
+pub const WORD: &str = "watch";
 
-impl Watcher {
-    /// This program again, whatever has become of its file meanwhile.
-    #[must_use]
-    pub fn own() -> Self {
-        Self { program: PathBuf::from("/proc/self/exe"), arguments: vec![OsString::from("watch")] }
-    }
-
-    /// Begins a watch, apart from slurmd, over the run of `job`'s prolog that was started then.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn begin(&self, job: JobId, started: Started) -> io::Result<Lifeline> {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).arg(job.to_string()).arg(serde_json::to_string(&started)?);
-        command.env_clear().current_dir("/");
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        crate::sys::detach(&mut command);
-        // It has all the time in the world, and its job is waiting to start.
-        crate::sys::give_way(&mut command);
-        // Nobody waits for it: it outlives this program.
-        let watch = command.spawn()?;
-        watch.stdin.map(Lifeline).ok_or_else(|| io::Error::other("no standard input"))
-    }
+/// Begins a watch, apart from slurmd, over the run of `job`'s prolog that was started then.
+///
+/// # Errors
+/// It cannot be started.
+pub fn begin(helper: &Helper, job: JobId, started: Started) -> io::Result<Lifeline> {
+    let mut command = helper.command([WORD, &job.to_string(), &serde_json::to_string(&started)?]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // It has all the time in the world, and its job is waiting to start.
+    crate::sys::give_way(&mut command);
+    // Nobody waits for it: it outlives this program.
+    let watch = command.spawn()?;
+    watch.stdin.map(Lifeline).ok_or_else(|| io::Error::other("no standard input"))
 }
 
 /// A prolog's end of the pipe on which its watch waits. No other program has it: it is closed by exec.
@@ -112,9 +95,9 @@ impl PrologEnd {
     }
 }
 
-/// Gives this process the name of a watch, for those who look at the list of processes.
+/// Gives this process the name of a watch.
 pub fn take_name() {
-    let _unnamed = nix::sys::prctl::set_name(NAME);
+    helper::take_name(NAME);
 }
 
 /// Watches until the daemon of a domain in service has ended. Nothing to watch is no error: the job may be over.
@@ -196,6 +179,7 @@ fn file_name(job: JobId) -> String {
 mod tests {
     use super::*;
     use crate::record::tests::sample;
+    use std::process::Command;
 
     struct Tray {
         _temp: tempfile::TempDir,

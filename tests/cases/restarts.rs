@@ -6,14 +6,16 @@ use crate::domain::{
     Running, SOON, all_up, exactly, finish, finish_all, log_lines, records, settled, start, submit, traces,
 };
 use crate::harness::{Body, Case, Setup, explained};
-use crate::imex::SMALL;
+use crate::imex::{SETTINGS, SMALL};
 use anyhow::ensure;
 use fabric::JobId;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
+use tests::control::DaemonState;
 use tests::fault::{Fault, FaultKind};
+use tests::soak::Plant;
 use tests::{Cluster, wait_for};
 
 pub(crate) const CASES: &[Case] = &[
@@ -36,6 +38,10 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "restarts::slurmd_is_killed_during_a_prolog_and_the_job_cancelled",
         body: Body::Own(SMALL, killed_and_cancelled),
+    },
+    Case {
+        name: "restarts::slurm_is_reconfigured_while_prologs_wait_for_a_member_that_never_comes",
+        body: Body::Own(SMALL, reconfigured_while_waiting),
     },
 ];
 
@@ -173,6 +179,45 @@ fn killed_and_cancelled(setup: &Setup) -> anyhow::Result<()> {
     };
     killed_during_prolog(&cluster, 20_000, cancelled)
         .map_err(|error| explained(error, &cluster, "restarts-orphan"))
+}
+
+/// The prologs give the domain up while their slurmds wait for them. Slurm cannot be asked anything then, and the job must not
+/// run on without its domain: it is put back as soon as the slurmds are there again.
+fn reconfigured_while_waiting(setup: &Setup) -> anyhow::Result<()> {
+    // A slurmd goes on serving others for twice MessageTimeout after it is told to reconfigure.
+    const WAITS: &str = "[deadlines]\nready_seconds = 30\npeer_absent_seconds = 6\njob_end_seconds = 7\n";
+    let cluster = setup.builder("reconfigured").set("MessageTimeout", "2").file(SETTINGS, WAITS);
+    let cluster = cluster.with_orders().start()?;
+    let played = (|| {
+        // Its prolog does nothing, so that Slurm does not end the job by itself.
+        Plant::BlindProlog.on(&cluster, TRAY)?;
+        let job = submit(&cluster, &["-N4", "-wr01n[01-04]", "--exclusive"])?;
+        wait_for("the prologs wait", SOON, || {
+            let seen = [traces(&cluster, "r01n01")?, traces(&cluster, "r01n04")?];
+            Ok(if seen.iter().all(|seen| is_waiting(seen, job)) { Ok(()) } else { Err(format!("{seen:?}")) })
+        })?;
+        cluster.ctl(&["scontrol", "reconfigure"])?;
+        cluster.wait_job(job, "requeued and held", SOON + SOON, |job| {
+            job.state == "PENDING" && job.restarts == 1 && job.reason == "JobHeldUser"
+        })?;
+        cluster.cancel(job)?;
+        cluster.wait_idle(&cluster.nodes())?;
+        let lines = log_lines(&cluster, "r01n01", job)?;
+        for wanted in ["the request to end the job stands", "Slurm has heard the request to end the job"] {
+            ensure!(lines.iter().any(|line| line.contains(wanted)), "nobody said \"{wanted}\": {lines:?}");
+        }
+        wait_for("nothing of the job is left", SOON, || {
+            Ok(exactly(&cluster, &[]).map_err(|error| format!("{error:#}")))
+        })?;
+        let harmed = |text: &str| text.contains("writev") && text.contains("sack.socket");
+        for node in cluster.status()?.into_iter().filter(|node| node.node != "ctl") {
+            ensure!(matches!(node.daemon, DaemonState::Running(_)), "no slurmd: {node:?}");
+            let log = fs::read_to_string(cluster.root_of(&node.node)?.join("var/log/slurm/slurmd.log"))?;
+            ensure!(!harmed(&log), "slurmd of {} wrote to a command that was gone: {log}", node.node);
+        }
+        Ok(())
+    })();
+    played.map_err(|error| explained(error, &cluster, "restarts-reconfigured"))
 }
 
 /// Whether a tray's prolog runs and has begun this job's daemon.

@@ -3,7 +3,8 @@
 
 use crate::daemon::TrayOwner;
 use crate::deadline::Pauses;
-use crate::giving_up::{Fate, Site, ask_slurm, wait_for_end};
+use crate::giving_up::{self, Fate, Site, wait_for_end};
+use crate::helper::Helper;
 use crate::lifecycle::{Begun, World};
 use crate::procfs::Started;
 use crate::readiness::Readiness;
@@ -29,6 +30,7 @@ pub(super) fn fate(
     run: &Run,
     begun: &Result<Begun, TrayError>,
     conf: &Path,
+    helper: &Helper,
 ) -> Option<Fate> {
     let missing = match begun {
         Ok(Begun::NoDomain(Readiness::PeersMissing { missing, .. } | Readiness::Refused { missing })) => {
@@ -47,13 +49,14 @@ pub(super) fn fate(
     tray.forming = tray.budget.within(longest);
     tracing::warn!(job = %run.job, "the domain was given up; waiting for Slurm to end the job");
     let pauses = Pauses::new(Duration::from_millis(50), Duration::from_millis(250));
-    Some(wait_for_end(&mut Ending { tray, run, conf, begin: Instant::now(), pauses }, rank))
+    Some(wait_for_end(&mut Ending { tray, run, conf, helper, begin: Instant::now(), pauses }, rank))
 }
 
 struct Ending<'a> {
     tray: &'a mut Tray<TrayOwner>,
     run: &'a Run,
     conf: &'a Path,
+    helper: &'a Helper,
     begin: Instant,
     pauses: Pauses,
 }
@@ -75,10 +78,13 @@ impl Site for Ending<'_> {
         self.tray.has_ended(self.run.job, self.run.started).unwrap_or(false)
     }
 
-    fn ask(&mut self) -> Result<&'static str, String> {
-        let answer = ask_slurm(&self.tray.settings.slurm, self.conf, self.run.job, self.tray.budget);
+    fn ask(&mut self) -> Result<Option<String>, String> {
+        let answer = giving_up::ask(self.helper, self.conf, self.run.job, self.tray.budget);
         match &answer {
-            Ok(what) => tracing::warn!(job = %self.run.job, "asked Slurm to end the job, which {what}"),
+            Ok(Some(what)) => tracing::warn!(job = %self.run.job, "asked Slurm to end the job, which {what}"),
+            Ok(None) => {
+                tracing::warn!(job = %self.run.job, "asked Slurm to end the job; no answer yet, and the request stands");
+            }
             Err(why) => tracing::error!(job = %self.run.job, "cannot have Slurm end the job: {why}"),
         }
         answer

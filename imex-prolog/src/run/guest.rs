@@ -62,10 +62,10 @@ pub(super) fn join(
         settings = settings_words(&tray.settings),
         "joining the standing domain"
     );
-    let lifeline = begin_watch(place.watcher, job, run.started);
+    let lifeline = begin_watch(place.helper, job, run.started);
     let ended = rounds(&mut tray, &wanted).map(|result| {
         phases.end_start(&result);
-        let fate = ending::fate(&mut tray, &run, &result, place.conf);
+        let fate = ending::fate(&mut tray, &run, &result, place.conf, place.helper);
         phases.end("end");
         (result, fate)
     });

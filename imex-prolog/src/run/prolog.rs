@@ -7,6 +7,7 @@ use crate::channel;
 use crate::config::{ChannelPolicy, Mode, Settings, SingleTray};
 use crate::deadline::{Deadline, Pauses};
 use crate::fit::{Fit, fit, is_named_after_fabric};
+use crate::helper::Helper;
 use crate::job::{JobContext, Sharing};
 use crate::job_end::JobEnd;
 use crate::lifecycle::{Begun, begin};
@@ -22,7 +23,6 @@ use crate::standing::give_way;
 use crate::tray::{TrayError, log_name};
 use crate::verdict::{Domain, Outcome, of_begin, of_lock, with_fate};
 use crate::version::{Query, mismatch};
-use crate::watch::Watcher;
 use fabric::names::{BlockName, NodeName};
 use fabric::nvml::NvmlError;
 use fabric::reading::{TrayReading, Verdict};
@@ -93,7 +93,7 @@ fn steps(around: &Surroundings, summary: &mut Summary) -> Step<Outcome> {
     summary.phases.end("resolve");
     let prepared = Ground::prepare(&around.paths, started)?;
     let ground = Ground { job_end: Some(job_end), partitions, ..prepared };
-    let place = Place { paths: &around.paths, conf: &job.conf, times, watcher: around.watcher.as_ref() };
+    let place = Place { paths: &around.paths, conf: &job.conf, times, helper: &around.helper };
     let record = Record {
         job: job.id,
         kind: Kind::Own,
@@ -124,7 +124,7 @@ pub(super) struct Place<'a> {
     /// slurmd's `slurm.conf`.
     pub(super) conf: &'a Path,
     pub(super) times: Times,
-    pub(super) watcher: Option<&'a Watcher>,
+    pub(super) helper: &'a Helper,
 }
 
 /// The address of each node, the same for all that look.
@@ -372,10 +372,10 @@ fn bring_up(
         budget_ms = u64::try_from(place.times.forming.remaining().as_millis()).unwrap_or(u64::MAX),
         "beginning the domain"
     );
-    let lifeline = begin_watch(place.watcher, job, run.started);
+    let lifeline = begin_watch(place.helper, job, run.started);
     let result = give_way(&mut tray).and_then(|()| begin(&mut tray, record));
     phases.end_start(&result);
-    let fate = ending::fate(&mut tray, &run, &result, place.conf);
+    let fate = ending::fate(&mut tray, &run, &result, place.conf, place.helper);
     let_go(lifeline, job, matches!(result, Ok(Begun::Ready { .. })));
     phases.end("end");
     let outcome = outcome(result, place.paths, &program, &members, &log_name(Kind::Own, job), &proc);

@@ -51,8 +51,12 @@ fn what_became_of_the_job_is_told_with_the_missing_members() {
     for (fate, end) in [
         (Fate::Ended, "Slurm has ended the job"),
         (
-            Fate::EndedOnRequest("requeued and held it"),
+            Fate::EndedOnRequest("requeued and held it".to_owned()),
             "Slurm has ended the job at this node's request (requeued and held it)",
+        ),
+        (
+            Fate::AskedFor,
+            "Slurm has not answered yet; the request to end the job stands, and until it is heard the job runs without an IMEX channel here",
         ),
         (
             Fate::GoesOn("no answer".to_owned()),

@@ -250,7 +250,12 @@ fn put_back() -> Result<()> {
     let ran = one.hook("prolog", 1)?;
     ran.expect(0, "the job could not be ended")?;
     ran.expect(0, "and runs without an IMEX channel here")?;
-    ensure!(one.asked()? == ["requeuehold Incomplete 1", "1"], "{:?}\n{}", one.asked()?, ran.text);
+    ensure!(
+        one.asked()? == ["requeuehold Incomplete 1", "requeuehold Incomplete 1", "1"],
+        "{:?}\n{}",
+        one.asked()?,
+        ran.text
+    );
     one.hook("epilog", 1)?.expect(0, "outcome=\"removed\"")?;
     // Now Slurm hears it.
     one.slurm_hears(1, 1_790_000_009)?;

@@ -18,10 +18,10 @@ fn main() -> ExitCode {
     {
         return site::run_hook(hook, root.as_ref(), node, job);
     }
-    if let [flag, root, job, prolog] = arguments.as_slice()
-        && flag == site::WATCH_FLAG
+    if let [flag, root, words @ ..] = arguments.as_slice()
+        && flag == site::HELPER_FLAG
     {
-        return site::run_watch(root.as_ref(), job, prolog);
+        return site::run_helper(root.as_ref(), words);
     }
     let arguments = libtest_mimic::Arguments::from_args();
     let is_root = nix::unistd::geteuid().is_root();

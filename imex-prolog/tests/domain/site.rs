@@ -4,12 +4,13 @@ use anyhow::{Context, Result, ensure};
 use fabric::identity::{DomainId, FabricId, PartitionId};
 use fabric::nvml::NvmlError;
 use fabric::reading::{FabricHealth, FabricState, GpuFabric, GpuReading, TrayReading};
+use imex_prolog::helper::Helper;
 use imex_prolog::job::Environment;
 use imex_prolog::paths::Paths;
 use imex_prolog::procfs::Proc;
 use imex_prolog::resolve::system_lookup;
-use imex_prolog::run::{Hook, Surroundings, run, watch};
-use imex_prolog::watch::Watcher;
+use imex_prolog::run::{Hook, Surroundings, end_job, run, watch};
+use imex_prolog::{giving_up, watch as watching};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -19,8 +20,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// First argument of a hook process.
 pub(crate) const HOOK_FLAG: &str = "--hook";
-/// First argument of a process that watches a daemon.
-pub(crate) const WATCH_FLAG: &str = "--watch";
+/// First argument of a process that does what outlives a run.
+pub(crate) const HELPER_FLAG: &str = "--helper";
 /// Node names of the trays.
 const NODES: &str = "t[1-3]";
 
@@ -97,20 +98,28 @@ pub(crate) fn run_hook(hook: &str, root: &Path, node: &str, job: &str) -> ExitCo
     .into_iter()
     .chain(extra.map(|(name, value)| (name, OsStr::new(value))))
     .collect();
-    // A watch is this program once more.
-    let watcher = std::env::current_exe()
-        .ok()
-        .map(|program| Watcher { program, arguments: vec![WATCH_FLAG.into(), root.as_os_str().to_owned()] });
-    let surroundings = Surroundings { paths, environment, read_tray, lookup: system_lookup, watcher };
+    let Ok(program) = std::env::current_exe() else { return ExitCode::FAILURE };
+    let helper = Helper { program, arguments: vec![HELPER_FLAG.into(), root.as_os_str().to_owned()] };
+    let surroundings = Surroundings { paths, environment, read_tray, lookup: system_lookup, helper };
     ExitCode::from(run(hook, &surroundings).exit_code())
 }
 
-/// The body of a process that watches over a run.
-pub(crate) fn run_watch(root: &Path, job: &str, prolog: &str) -> ExitCode {
+/// The body of a process that does what outlives a run.
+pub(crate) fn run_helper(root: &Path, words: &[String]) -> ExitCode {
     let paths = Paths::below(root);
     imex_prolog::log::init(&paths, "imex-test");
-    let (Ok(job), Ok(prolog)) = (job.parse(), serde_json::from_str(prolog)) else { return ExitCode::FAILURE };
-    if watch(&paths, job, prolog, std::io::stdin()).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        [watching::WORD, job, prolog] => match (job.parse(), serde_json::from_str(prolog)) {
+            (Ok(job), Ok(prolog)) => watch(&paths, job, prolog, std::io::stdin()).is_ok(),
+            _ => false,
+        },
+        [giving_up::WORD, job] => {
+            job.parse().is_ok_and(|job| end_job(&paths, job, &root.join("slurm.conf"), std::io::stdout()))
+        }
+        _ => false,
+    };
+    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Where the simulated programs are; built on demand, since they belong to another package.

@@ -238,6 +238,8 @@ impl<'a> Stage<'a> {
                 "topology-gen does not join the rack again: {}",
                 refused.unwrap_or_default()
             );
+            // What is seen first now may have started before that.
+            self.watch(&self.look()?, None, actor, notes)?;
         }
         self.let_all_end(&struck, actor, notes)?;
         self.idle()?;
