@@ -27,6 +27,7 @@ pub mod endurance;
 pub mod fault;
 pub mod job;
 pub mod limits;
+pub mod lost_packets;
 pub mod machine;
 pub mod paths;
 pub mod profile;

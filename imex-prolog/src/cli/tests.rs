@@ -10,6 +10,10 @@ fn only_the_documented_arguments_are_taken() {
     assert_eq!(request(Hook::Epilog, &["status"]), Request::Refused("status".to_owned()));
     assert_eq!(request(Hook::Prolog, &["--help", "x"]), Request::Refused("--help x".to_owned()));
     assert_eq!(request(Hook::Epilog, &["--version"]), Request::Version);
+    // For ourselves.
+    assert_eq!(request(Hook::Prolog, &["end-job", "7"]), Request::EndJob(JobId::new(7).unwrap()));
+    assert_eq!(request(Hook::Prolog, &["end-job", "x"]), Request::Refused("end-job x".to_owned()));
+    assert_eq!(request(Hook::Epilog, &["end-job", "7"]), Request::Refused("end-job 7".to_owned()));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::Cluster;
 use crate::boot;
 use crate::fault::Fault;
 use crate::layers;
+use crate::lost_packets;
 use crate::profile::{self, PlannedNode, Profile};
 use crate::slurm_conf::{self, CONTROLLER_IP, PORT, Settings};
 use crate::spec::{About, CONTROLLER, ClusterSpec, DaemonSpec, Entry, Foreign, NodeSpec};
@@ -202,6 +203,8 @@ impl ClusterBuilder {
     /// # Errors
     /// Something is missing or does not come up in time. The end of the logs is in the error; nothing is left.
     pub fn start(self) -> anyhow::Result<Cluster> {
+        // What is lost from now on counts.
+        lost_packets::since_first_asked();
         if !nix::unistd::geteuid().is_root() {
             bail!(
                 "the test cluster needs root (it makes namespaces and mounts, nothing of it outside of them)"

@@ -15,6 +15,7 @@ pub use inspect::BlockLine;
 use crate::control::{self, NodeStatus, Reply, Request};
 use crate::fault::Fault;
 use crate::limits;
+use crate::lost_packets;
 use crate::spec::{About, CONTROLLER};
 use crate::state::{self, Registry, State};
 use crate::supervisor::{self, Owner};
@@ -228,7 +229,7 @@ impl Cluster {
     pub fn log_tails(&self) -> String {
         let nodes: Vec<(String, PathBuf)> =
             self.state().nodes.iter().map(|node| (node.name.clone(), node.logs.clone())).collect();
-        log_tails(&self.dir, &nodes)
+        lost_packets::in_words(lost_packets::since_first_asked()) + &log_tails(&self.dir, &nodes)
     }
 
     /// Copies all logs into a folder that outlives the cluster; what the folder had is replaced.

@@ -6,8 +6,8 @@ use super::reduce;
 use super::report::Report;
 use super::round::{Played, Stage};
 use crate::cluster::{Cluster, Plugin};
-use crate::paths;
 use crate::soak::Plant;
+use crate::{lost_packets, paths};
 use anyhow::Context as _;
 use clap::Args;
 use std::fs;
@@ -72,9 +72,14 @@ impl Options {
         let mut report = Report::default();
         let mut broken = 0;
         for (number, plan) in self.plans(&stage)? {
+            let before = lost_packets::since_first_asked();
             let played = stage.play(&plan, number);
             report.add(&plan, played.ended.iter().map(String::as_str));
             tell(number, begin, &plan, &played);
+            let lost = lost_packets::in_words(lost_packets::since_first_asked() - before);
+            if !lost.is_empty() {
+                print!("   {lost}");
+            }
             if !played.violations.is_empty() {
                 broken += played.violations.len();
                 let logs =
