@@ -185,7 +185,7 @@ fn killed_and_cancelled(setup: &Setup) -> anyhow::Result<()> {
 /// run on without its domain: it is put back as soon as the slurmds are there again.
 fn reconfigured_while_waiting(setup: &Setup) -> anyhow::Result<()> {
     // A slurmd goes on serving others for twice MessageTimeout after it is told to reconfigure.
-    const WAITS: &str = "[deadlines]\nready_seconds = 30\npeer_absent_seconds = 6\njob_end_seconds = 7\n";
+    const WAITS: &str = "[deadlines]\nready_seconds = 20\npeer_absent_seconds = 6\njob_end_seconds = 5\n";
     let cluster = setup.builder("reconfigured").set("MessageTimeout", "2").file(SETTINGS, WAITS);
     let cluster = cluster.with_orders().start()?;
     let played = (|| {
