@@ -25,7 +25,8 @@ use std::time::Duration;
 
 /// Slurm's own end of the job takes well below a second after a peer's failure.
 const ASK_AFTER: Duration = Duration::from_secs(3);
-/// How much later each further member asks, in case the first one cannot.
+/// How much later each further member asks, in case the first one cannot, and when one that was refused asks again: a slurmd that has
+/// just been started has no socket for credentials yet.
 const ASK_NEXT: Duration = Duration::from_secs(2);
 /// Members that ask.
 const ASKING_MAX: u32 = 4;
@@ -67,26 +68,30 @@ pub trait Site {
     fn ask(&mut self) -> Result<Option<String>, String>;
 }
 
-/// Waits until Slurm ends the job, and asks for it in turn. `rank` is this tray's place among those that are not
-/// missing; `None`: it must not ask.
+/// Waits until Slurm ends the job, and asks for it in turn, again and again while that is refused. `rank` is this tray's place among
+/// those that are not missing; `None`: it must not ask.
 pub fn wait_for_end(site: &mut impl Site, rank: Option<usize>) -> Fate {
-    let turn =
+    let mut turn =
         rank.map(|rank| ASK_AFTER + ASK_NEXT * u32::try_from(rank).unwrap_or(u32::MAX).min(ASKING_MAX));
     let mut asked = None;
     loop {
         if site.has_ended() {
             return asked.and_then(Result::ok).flatten().map_or(Fate::Ended, Fate::EndedOnRequest);
         }
-        if asked.is_none() && turn.is_some_and(|turn| site.elapsed() >= turn || site.remaining() < ASK_NEXT) {
+        let is_due = |turn| match &asked {
+            None => site.elapsed() >= turn || site.remaining() < ASK_NEXT,
+            Some(Err(_)) => site.elapsed() >= turn && !site.remaining().is_zero(),
+            Some(Ok(_)) => false,
+        };
+        if turn.is_some_and(is_due) {
             asked = Some(site.ask());
-        }
-        if let Some(Err(why)) = &asked {
-            return Fate::GoesOn(why.clone());
+            turn = Some(site.elapsed() + ASK_NEXT);
         }
         if site.remaining().is_zero() {
             return match asked {
                 Some(Ok(None)) => Fate::AskedFor,
-                _ => Fate::GoesOn("Slurm did not end it in time".to_owned()),
+                Some(Err(why)) => Fate::GoesOn(why),
+                Some(Ok(Some(_))) | None => Fate::GoesOn("Slurm did not end it in time".to_owned()),
             };
         }
         site.pause();
@@ -197,7 +202,11 @@ mod tests {
 
     #[test]
     fn a_job_that_cannot_be_ended_goes_on_and_it_is_said_why() {
-        assert_eq!(wait(99, Err("no".to_owned()), Some(0)), (Fate::GoesOn("no".to_owned()), vec![3]));
+        let refused = || Err("no".to_owned());
+        assert_eq!(wait(99, refused(), Some(0)), (Fate::GoesOn("no".to_owned()), vec![3, 5, 7, 9, 11, 13]));
+        assert_eq!(wait(99, refused(), Some(999)), (Fate::GoesOn("no".to_owned()), vec![11, 13]));
+        // Another member was heard.
+        assert_eq!(wait(6, refused(), Some(0)), (Fate::Ended, vec![3, 5]));
         let late = Fate::GoesOn("Slurm did not end it in time".to_owned());
         assert_eq!(wait(99, Ok(Some("x")), Some(0)), (late.clone(), vec![3]));
         assert_eq!(wait(99, Ok(Some("x")), None), (late, vec![]));

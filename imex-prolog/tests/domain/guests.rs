@@ -130,7 +130,9 @@ fn taken() -> Result<()> {
         "job 2 on this node has the IMEX channel that this job would get; the job could not be ended",
     )?;
     let requeue = format!("requeuehold Incomplete {SAME}");
-    ensure!(site.asked()? == [requeue.clone(), requeue, SAME.to_string()], "{:?}", site.asked()?);
+    // It asks again while it has time.
+    let (asked, once) = (site.asked()?, [requeue.clone(), requeue, SAME.to_string()]);
+    ensure!(!asked.is_empty() && asked.chunks(3).all(|asked| *asked == once), "{asked:?}");
     ensure!(site.channels()? == ["channel3"], "{:?}", site.channels()?);
     site.hook("epilog", SAME)?.expect(0, "outcome=\"nothing-to-do\"")?;
     ensure!(site.channels()? == ["channel3"], "the refused job's epilog took the other one's channel");
