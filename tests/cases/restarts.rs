@@ -41,7 +41,11 @@ pub(crate) const CASES: &[Case] = &[
     },
     Case {
         name: "restarts::slurm_is_reconfigured_while_prologs_wait_for_a_member_that_never_comes",
-        body: Body::Own(SMALL, reconfigured_while_waiting),
+        body: Body::Own(SMALL, |setup| reconfigured_while_waiting(setup, SILENT)),
+    },
+    Case {
+        name: "restarts::slurmds_go_on_serving_while_they_wait_for_prologs",
+        body: Body::Own(SMALL, |setup| reconfigured_while_waiting(setup, SERVING)),
     },
 ];
 
@@ -181,12 +185,22 @@ fn killed_and_cancelled(setup: &Setup) -> anyhow::Result<()> {
         .map_err(|error| explained(error, &cluster, "restarts-orphan"))
 }
 
-/// The prologs give the domain up while their slurmds wait for them. Slurm cannot be asked anything then, and the job must not
-/// run on without its domain: it is put back as soon as the slurmds are there again.
-fn reconfigured_while_waiting(setup: &Setup) -> anyhow::Result<()> {
-    // A slurmd goes on serving others for twice MessageTimeout after it is told to reconfigure.
+/// A slurmd that is told to reconfigure serves nobody any more from this many seconds on, until its prologs have ended; by default
+/// from twice MessageTimeout on. With it, what the log of a tray says then.
+type Quiet = (&'static str, &'static [&'static str]);
+const SILENT: Quiet = (
+    "config_overrides,conmgr_quiesce_timeout=4",
+    &["the request to end the job stands", "Slurm has heard the request to end the job"],
+);
+const SERVING: Quiet =
+    ("config_overrides,conmgr_quiesce_timeout=300", &["Slurm has ended the job at this node's request"]);
+
+/// The prologs give the domain up while their slurmds wait for them. The job must not run on without its domain: it is put back
+/// at once where slurmd still serves, or else as soon as it is there again.
+fn reconfigured_while_waiting(setup: &Setup, quiet: Quiet) -> anyhow::Result<()> {
     const WAITS: &str = "[deadlines]\nready_seconds = 20\npeer_absent_seconds = 6\njob_end_seconds = 5\n";
-    let cluster = setup.builder("reconfigured").set("MessageTimeout", "2").file(SETTINGS, WAITS);
+    let (parameters, words) = quiet;
+    let cluster = setup.builder("reconfigured").set("SlurmdParameters", parameters).file(SETTINGS, WAITS);
     let cluster = cluster.with_orders().start()?;
     let played = (|| {
         // Its prolog does nothing, so that Slurm does not end the job by itself.
@@ -202,8 +216,11 @@ fn reconfigured_while_waiting(setup: &Setup) -> anyhow::Result<()> {
         })?;
         cluster.cancel(job)?;
         cluster.wait_idle(&cluster.nodes())?;
-        let lines = log_lines(&cluster, "r01n01", job)?;
-        for wanted in ["the request to end the job stands", "Slurm has heard the request to end the job"] {
+        let mut lines = Vec::new();
+        for tray in ["r01n01", "r01n03", "r01n04"] {
+            lines.extend(log_lines(&cluster, tray, job)?);
+        }
+        for wanted in words {
             ensure!(lines.iter().any(|line| line.contains(wanted)), "nobody said \"{wanted}\": {lines:?}");
         }
         wait_for("nothing of the job is left", SOON, || {

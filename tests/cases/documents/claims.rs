@@ -28,6 +28,10 @@ pub(super) const CLAIMS: &[(&str, By)] = &[
     ("CliFilterPlugins=cli_filter/lua", Case(ADVICE, "CliFilterPlugins=cli_filter/lua")),
     ("OverSubscribe=EXCLUSIVE", Shown("packaging/src/dist/check/site.rs", "boot", "OverSubscribe=EXCLUSIVE")),
     ("SLURM_NVLINK_SIZES=all", Case(EVERY_SIZE, "SLURM_NVLINK_SIZES")),
+    (
+        "SlurmdParameters=conmgr_quiesce_timeout=300",
+        Case("restarts::slurmds_go_on_serving_while_they_wait_for_prologs", "conmgr_quiesce_timeout=300"),
+    ),
     ("SwitchType=switch/nvidia_imex", Case("imex_modes::slurm_makes_the_channels", "switch/nvidia_imex")),
     ("nvlink_room=16", Case("policy::small_jobs_leave_room_to_large_ones", "nvlink_room=2")),
     ("nvlink_span=degraded", Case(SITE_SETTINGS, "nvlink_span=degraded")),
