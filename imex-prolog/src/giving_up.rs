@@ -9,8 +9,8 @@
 //! A process of its own makes it and goes on when no answer comes before the prolog must end. A slurmd that is told to reconfigure
 //! waits for its prologs and meanwhile gives nobody the credential that each command of Slurm begins with (`auth/slurm`, Slurm
 //! 26.05.3 src/slurmd/slurmd/slurmd.c, `_try_to_reconfig`): the request is heard as soon as the prolog has ended. A command that is
-//! killed while it waits for its credential can take slurmd with it: the new slurmd writes to it, and dies of SIGPIPE until
-//! it has its signal handlers (seen on Slurm 26.05.5).
+//! killed while it waits for its credential may take slurmd with it: the new slurmd writes to it and gets SIGPIPE (seen on Slurm
+//! 26.05.5), for which it has no handler in its first moments. One slurmd of eight was gone then, without a word.
 #![forbid(unsafe_code)]
 
 use crate::call::Call;

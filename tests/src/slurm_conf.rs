@@ -94,7 +94,7 @@ fn base(settings: &Settings<'_>) -> Vec<(String, String)> {
         ("AuthType", "auth/slurm".to_owned()),
         ("CredType", "cred/slurm".to_owned()),
         ("SlurmctldParameters", "enable_configless".to_owned()),
-        // A slurmd that reconfigures while a prolog runs uses a whole processor from this time on, which 72 of them do not have.
+        // A slurmd that reconfigures while a prolog runs spins from this time on: dozens at once leave no processor to anybody.
         ("SlurmdParameters", "config_overrides,conmgr_quiesce_timeout=300".to_owned()),
         ("StateSaveLocation", "/var/spool/slurmctld".to_owned()),
         ("SlurmdSpoolDir", "/var/spool/slurmd".to_owned()),
