@@ -186,7 +186,7 @@ pub fn begin<W: World>(world: &mut W, mut record: Record) -> Result<Begun, W::Er
             world.make_channel(old)?;
             return Ok(Begun::AlreadyReady);
         }
-        take_down(world, job, stored)?;
+        clear(world, job, stored, record.job)?;
     }
     world.save(&record)?;
     world.make_files(&record)?;
@@ -290,6 +290,20 @@ pub(crate) fn take_down<W: World>(world: &mut W, job: JobId, stored: Stored) -> 
     world.drop_files(job)?;
     world.erase(job)?;
     Ok(ended)
+}
+
+/// Removes what is stored about a job before another run begins, its own or that of job `next`.
+pub(crate) fn clear<W: World>(
+    world: &mut W,
+    job: JobId,
+    stored: Stored,
+    next: JobId,
+) -> Result<(), W::Error> {
+    take_down(world, job, stored)?;
+    if job != next {
+        tracing::warn!(job = %next, earlier_job = %job, "removed what an earlier job had left here, as no epilog of it did");
+    }
+    Ok(())
 }
 
 /// Leaves the domain without waiting: peers that are connected see it at once. An epilog does the rest.

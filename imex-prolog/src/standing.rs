@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 
 use crate::daemon::Ended;
-use crate::lifecycle::{Begun, Stored, World, take_down};
+use crate::lifecycle::{Begun, Stored, World, clear, take_down};
 use crate::readiness::Readiness;
 use crate::record::{Kind, Record, State};
 use std::time::Duration;
@@ -201,14 +201,12 @@ fn others<W: StandingWorld>(world: &mut W, guest: &Record) -> Result<Vec<Record>
                 if is_same_guest(&old, guest) {
                     // Its prolog ran twice: the channel stays for the job that may be using it.
                 } else if job == guest.job || world.has_ended(job, old.prolog_started)? {
-                    take_down(world, job, Stored::Record(old))?;
+                    clear(world, job, Stored::Record(old), guest.job)?;
                 } else {
                     others.push(*old);
                 }
             }
-            leftover => {
-                take_down(world, job, leftover)?;
-            }
+            leftover => clear(world, job, leftover, guest.job)?,
         }
     }
     Ok(others)

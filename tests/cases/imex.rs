@@ -234,6 +234,7 @@ fn leftover_is_met(setup: &Setup) -> anyhow::Result<()> {
         }
         let job = start(&cluster, &["-N3", "-wr01n[01-03]"])?;
         finish(&cluster, &job)?;
+        let earlier = format!("earlier_job={}", job.id);
         cluster.wait_idle(&cluster.nodes())?;
         for (tray, after_ms) in [(early, 0), (late, 2_500)] {
             let prolog = sim::hook::Orders { after_ms, ..sim::hook::Orders::default() };
@@ -248,6 +249,10 @@ fn leftover_is_met(setup: &Setup) -> anyhow::Result<()> {
             "r01n01 has met no daemon of the earlier job, so the case shows nothing: {lines:?}"
         );
         ensure!(cluster.job(job.id)?.restarts == 0, "{:?}", cluster.job(job.id)?);
+        for tray in [early, late] {
+            let lines = log_lines(&cluster, tray, job.id)?;
+            ensure!(lines.iter().any(|line| line.contains(&earlier)), "{tray} names no {earlier}: {lines:?}");
+        }
         finish_all(&cluster, &[&job])
     })();
     played.map_err(|error| explained(error, &cluster, "imex::daemons_that_earlier_jobs_left_are_met"))

@@ -304,13 +304,21 @@ pub fn records(cluster: &Cluster, job: &Running) -> anyhow::Result<Vec<String>> 
     job.nodes.iter().map(|node| Ok(fs::read_to_string(cluster.root_of(node)?.join(&file))?)).collect()
 }
 
-/// The lines of a tray's `imex.log` about a job.
+/// A tray's `imex.log`.
+///
+/// # Errors
+/// There is none.
+pub fn log(cluster: &Cluster, tray: &str) -> anyhow::Result<String> {
+    let log = cluster.logs(tray)?.join("slurm-nvlink/imex.log");
+    fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))
+}
+
+/// Its lines about a job.
 ///
 /// # Errors
 /// There is no log.
 pub fn log_lines(cluster: &Cluster, tray: &str, job: JobId) -> anyhow::Result<Vec<String>> {
-    let log = cluster.logs(tray)?.join("slurm-nvlink/imex.log");
-    let text = fs::read_to_string(&log).with_context(|| format!("cannot read {}", log.display()))?;
+    let text = log(cluster, tray)?;
     let word = format!("job={job}");
     let of_job = |line: &&str| line.split_whitespace().any(|found| found == word);
     Ok(text.lines().filter(of_job).map(str::to_owned).collect())

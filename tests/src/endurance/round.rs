@@ -7,7 +7,7 @@ use super::memory;
 use super::plan::{Event, Kind, Plan, Shape};
 use super::rules::{self, Blocks, Violation};
 use crate::cluster::{Cluster, ClusterBuilder, Target};
-use crate::domain::traces;
+use crate::domain::{self, traces};
 use crate::picture::{self, Picture};
 use crate::soak;
 use crate::wait::{act_for, wait_for};
@@ -58,7 +58,7 @@ pub struct Played {
     pub violations: BTreeSet<Violation>,
     /// The states in which its jobs ended.
     pub ended: Vec<String>,
-    /// What Slurm or topology-gen would not do, in their words.
+    /// What Slurm or topology-gen would not do, in their words, and what Slurm did with jobs that it had forgotten.
     pub refused: Vec<String>,
     /// slurmctld's memory at its end, in kilobytes.
     pub memory: u64,
@@ -90,8 +90,8 @@ struct Notes {
     /// The last state of each job.
     states: BTreeMap<(JobId, String), String>,
     violations: BTreeSet<Violation>,
-    /// Trays on which slurmd would not start a job, as it has one of that number.
-    numbers_given_twice: BTreeSet<String>,
+    /// What Slurm did with jobs that slurmctld, killed, had forgotten.
+    forgotten: BTreeSet<String>,
 }
 
 impl<'a> Stage<'a> {
@@ -143,7 +143,7 @@ impl<'a> Stage<'a> {
                 0
             }
         };
-        let refused = actor.refused.into_iter().chain(notes.numbers_given_twice).collect();
+        let refused = actor.refused.into_iter().chain(notes.forgotten).collect();
         Played { violations: notes.violations, ended: notes.states.into_values().collect(), refused, memory }
     }
 
@@ -254,7 +254,7 @@ impl<'a> Stage<'a> {
         let fabric: Vec<BTreeSet<String>> =
             self.nodes.chunks(self.shape.rack).map(|rack| rack.iter().cloned().collect()).collect();
         notes.violations.extend(rules::blocks(&blocks(self.cluster)?, &fabric));
-        self.channels(notes)?;
+        self.channels(actor.killed_controller.is_some(), notes)?;
         let now = memory::resident(self.cluster)?;
         let first = *self.memory.get_or_insert(now);
         notes.violations.extend(rules::memory(first, now));
@@ -281,7 +281,7 @@ impl<'a> Stage<'a> {
                 .collect();
             notes.violations.extend(rules::drained(&out, struck, actor.killed_controller.is_some()));
             let twice = out.iter().filter(|(_, why)| rules::is_number_given_twice(why));
-            notes.numbers_given_twice.extend(twice.map(|(tray, why)| format!("{tray}: {why}")));
+            notes.forgotten.extend(twice.map(|(tray, why)| format!("{tray}: {why}")));
             if !out.is_empty() {
                 let list = out.into_keys().collect::<Vec<_>>().join(",");
                 // Some may be in service again already, which it calls an error.
@@ -366,20 +366,27 @@ impl<'a> Stage<'a> {
     }
 
     /// Scripts that began without a channel although their tray was one of several in a partition.
-    fn channels(&self, notes: &mut Notes) -> anyhow::Result<()> {
+    fn channels(&self, controller_was_killed: bool, notes: &mut Notes) -> anyhow::Result<()> {
         for tray in &self.nodes {
             for name in without_channel(self.cluster, tray)? {
-                let starts = notes.starts.iter().filter(|(_, start)| start.name == name);
-                let on_this: Vec<_> = starts.filter(|(_, start)| start.nodes.first() == Some(tray)).collect();
-                let needs_none = |start: &Start| {
-                    start
-                        .blocks
-                        .as_ref()
-                        .is_none_or(|blocks| rules::domain(&start.nodes, tray, blocks).len() < 2)
+                let needs_one = |start: &Start| {
+                    let blocks = start.blocks.as_ref();
+                    blocks.is_some_and(|blocks| rules::domain(&start.nodes, tray, blocks).len() > 1)
                 };
-                if let Some(((job, _), _)) = on_this.iter().find(|(_, start)| !needs_none(start)) {
-                    notes.violations.insert(Violation::NoChannel { job: job.get(), tray: tray.clone() });
-                }
+                // The tasks of an array have one name.
+                let on_this = notes.starts.iter().filter(|(_, start)| start.name == name);
+                let on_this =
+                    on_this.filter(|(_, start)| start.nodes.first() == Some(tray) && needs_one(start));
+                let jobs: Vec<u32> = on_this.map(|((job, _), _)| job.get()).collect();
+                let Some(&first) = jobs.first() else { continue };
+                let log = domain::log(self.cluster, tray)?;
+                let forgotten = jobs.iter().find(|job| rules::is_start_without_prolog(&log, **job));
+                match forgotten.filter(|_| controller_was_killed) {
+                    Some(job) => notes.forgotten.insert(format!(
+                        "job {job} began on {tray} without an IMEX channel: slurmd, which knew its forgotten start, ran no prolog"
+                    )),
+                    None => notes.violations.insert(Violation::NoChannel { job: first, tray: tray.clone() }),
+                };
             }
         }
         Ok(())

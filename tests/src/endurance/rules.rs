@@ -126,6 +126,18 @@ pub fn is_number_given_twice(why: &str) -> bool {
     why.ends_with("Duplicate jobid")
 }
 
+/// Whether a tray's `imex.log` shows that Slurm has started a job there once more without a prolog, as slurmctld, killed, had forgotten
+/// the first start: another job's prolog has removed what that one left, and no prolog of this job came after.
+#[must_use]
+pub fn is_start_without_prolog(log: &str, job: u32) -> bool {
+    let (removed, begins) = (format!("earlier_job={job}"), format!("job={job}"));
+    let has = |line: &str, word: &str| line.split_whitespace().any(|found| found == word);
+    let last = log
+        .lines()
+        .rfind(|line| has(line, &removed) || (line.contains("beginning the domain") && has(line, &begins)));
+    last.is_some_and(|line| has(line, &removed))
+}
+
 /// Each partition of the fabric is the trays of one block, and no block has others.
 #[must_use]
 pub fn blocks(seen: &Blocks, fabric: &[BTreeSet<String>]) -> Option<Violation> {
@@ -221,6 +233,18 @@ mod tests {
         let twice = BTreeMap::from([("a".to_owned(), "drained Duplicate jobid".to_owned())]);
         assert_eq!(drained(&twice, &BTreeSet::new(), false).len(), 1);
         assert_eq!(drained(&twice, &BTreeSet::new(), true), []);
+    }
+
+    #[test]
+    fn a_forgotten_start_is_known_by_what_another_job_has_removed() {
+        let first = "INFO beginning the domain job=43 block=b\n";
+        let removed = "WARN removed what an earlier job had left here job=54 earlier_job=43\n";
+        let logs = |lines: &[&str]| lines.concat();
+        assert!(is_start_without_prolog(&logs(&[first, removed]), 43));
+        assert!(!is_start_without_prolog(&logs(&[first, removed]), 54));
+        assert!(!is_start_without_prolog(&logs(&[first, removed, first]), 43));
+        assert!(!is_start_without_prolog(first, 43));
+        assert!(!is_start_without_prolog("", 43));
     }
 
     #[test]
