@@ -149,6 +149,7 @@ pub fn ask_slurm(slurm: &Slurm, conf: &Path, job: JobId) -> Result<String, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deadline::Pauses;
     use std::os::unix::fs::PermissionsExt;
 
     struct Script {
@@ -216,6 +217,32 @@ mod tests {
     fn a_request_without_an_answer_stands() {
         assert_eq!(wait(99, Ok(None), Some(0)), (Fate::AskedFor, vec![3]));
         assert_eq!(wait(9, Ok(None), Some(0)), (Fate::Ended, vec![3]));
+    }
+
+    #[test]
+    fn the_process_that_asks_is_heard_or_its_request_stands() {
+        let ask_within = |script: &str, time| {
+            let arguments = ["-c", script, "sh"].map(Into::into).to_vec();
+            let helper = Helper { program: "/bin/sh".into(), arguments };
+            ask(&helper, Path::new("/etc/x.conf"), JobId::new(17).unwrap(), Deadline::after(time))
+        };
+        let enough = Duration::from_secs(20);
+        let words = ask_within("echo \"$SLURM_CONF $*\"", enough);
+        assert_eq!(words, Ok(Some("/etc/x.conf end-job 17".to_owned())));
+        assert_eq!(ask_within("echo no; exit 1", enough), Err("no".to_owned()));
+        assert_eq!(ask_within("exit 3", enough), Err("exit status: 3".to_owned()));
+        let temp = tempfile::tempdir().unwrap();
+        let (go, went) = (temp.path().join("go"), temp.path().join("went"));
+        let waits = format!("until [ -e {} ]; do sleep 0.01; done; touch {}", go.display(), went.display());
+        assert_eq!(ask_within(&waits, Duration::from_millis(50)), Ok(None));
+        // It goes on although nobody reads its answer.
+        std::fs::write(go, "").unwrap();
+        let end = Deadline::after(enough);
+        let mut pauses = Pauses::new(Duration::from_millis(5), Duration::from_millis(50));
+        while !went.exists() && !end.has_passed() {
+            pauses.pause(end);
+        }
+        assert!(went.exists());
     }
 
     #[test]
