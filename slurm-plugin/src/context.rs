@@ -133,7 +133,7 @@ impl Context {
             if let Some(answer) = answer
                 && let Some(job) = answer.job(records)
             {
-                Ends::seen().note(&answer, &job);
+                Ends::known().note(&answer, &job);
             }
         });
     }
@@ -213,7 +213,7 @@ fn read_settings(rules: &mut Rules, records: &Records) {
     if rules.split == Split::Packed {
         slurm_log!(Info, "nvlink_split=packed: jobs over several NVLink partitions fill one after the other");
     }
-    if rules.room > 0 && records.time_limit().is_none() {
+    if rules.room > 0 && records.times().is_none() {
         slurm_log!(
             Error,
             "nvlink_room={}: no room is kept, as it is not known where this build of Slurm has the time limits of jobs",

@@ -195,7 +195,7 @@ fn recognise() -> Result<Running, Refusal> {
     api::load().map_err(Refusal::Symbol)?;
     let build_id = process::slurm_build_id().ok_or(Refusal::NoBuildId)?;
     let (proof, records) = match layout::of_build(&build_id) {
-        Some(known) => (Proof::Known(known.name), Records::with_time_limit(known.layout, known.time_limit)),
+        Some(known) => (Proof::Known(known.name), Records::with_times(known.layout, known.times)),
         None => match confirmed::load(Path::new(confirmation::FOLDER), ROOT, &build_id) {
             Ok((file, layout)) => (Proof::Measured(file), Records::new(layout)),
             Err(why) => return Err(Refusal::UnknownBuild { build_id, why }),

@@ -61,8 +61,12 @@ pub(crate) fn evaluate(
         return Outcome::Distrusted("a node's record");
     };
     let room = model.rules.room_for(request.trays);
-    let seen = room.map(|room| (room, Ends::seen()));
-    let leaves = seen.as_ref().and_then(|(room, ends)| Leaves::of(ends, *room, request.trays, &job));
+    let known = room.map(|room| {
+        let mut ends = Ends::known();
+        ends.look(records);
+        (room, ends)
+    });
+    let leaves = known.as_ref().and_then(|(room, ends)| Leaves::of(ends, *room, request.trays, &job));
     let question = Question { model, job: &job, nodes: &nodes, request: &request, leaves: leaves.as_ref() };
     if request.trays > eval.most() {
         let reason = Reason::TooFewCpus { cpus: job.min_cpus, least: request.trays, most: eval.most() };

@@ -134,12 +134,14 @@ fn settings(cluster: &Cluster) -> anyhow::Result<()> {
 /// Room for 2 is there in the first rack in 10 minutes, in the second in 60, in the others now.
 fn room(cluster: &Cluster) -> anyhow::Result<()> {
     let from = log(cluster, 0)?.len();
-    let places = |limits: [&str; 3]| -> anyhow::Result<Vec<String>> {
+    // One that ends before both, one that ends before the second, one that is in the way everywhere.
+    let places = |after: fn(&Cluster) -> anyhow::Result<()>| -> anyhow::Result<Vec<String>> {
         for (tray, limit) in [("r01n01", "--time=10"), ("r02n01", "--time=60")] {
             cluster.wait_running(submit(cluster, &["-N1", "-w", tray, limit])?, SOON)?;
         }
+        after(cluster)?;
         let mut places = Vec::new();
-        for limit in limits {
+        for limit in ["--time=5", "--time=30", "--time=90"] {
             let job = submit(cluster, &["-N1", limit])?;
             let nodes = outcome(cluster, job)?.with_context(|| format!("a job of 1 with {limit} waits"))?;
             places.extend(nodes.iter().map(|node| node.as_str().to_owned()));
@@ -149,18 +151,24 @@ fn room(cluster: &Cluster) -> anyhow::Result<()> {
         clear(cluster, "")?;
         Ok(places)
     };
-    // One that ends before both, one that ends before the second, one that is in the way everywhere.
-    let limits = ["--time=5", "--time=30", "--time=90"];
     with_param(cluster, "nvlink_room=2,nvlink_room=two", || {
         let said = log(cluster, from)?;
         for line in ["TopologyParam=nvlink_room=two: no such setting", "nvlink_room=2: "] {
             ensure!(said.matches(line).count() == 1, "{line:?} is not said once:\n{said}");
         }
-        let seen = places(limits)?;
+        let seen = places(|_| Ok(()))?;
         ensure!(seen == ["r01n02", "r02n02", "r01n02"], "{seen:?}");
+        // A new process of slurmctld, which has placed none of the jobs that run.
+        let seen = places(|cluster| {
+            cluster.ctl(&["scontrol", "reconfigure"])?;
+            let free =
+                cluster.nodes().into_iter().filter(|tray| !["r01n01", "r02n01"].contains(&tray.as_str()));
+            cluster.wait_idle(&free.collect::<Vec<_>>())
+        })?;
+        ensure!(seen == ["r01n02", "r02n02", "r01n02"], "after a reconfigure: {seen:?}");
         Ok(())
     })?;
-    let seen = places(limits)?;
+    let seen = places(|_| Ok(()))?;
     ensure!(seen == ["r01n02"; 3], "the setting is gone: {seen:?}");
     Ok(())
 }

@@ -10,11 +10,8 @@ use std::sync::OnceLock;
 
 use crate::abi::{bitstr_t, hostlist_t, list_t, node_record_t};
 
-/// Opaque iterator over a Slurm list.
-#[repr(C)]
-pub(crate) struct ListIterator {
-    _private: [u8; 0],
-}
+/// What is called for each member of a Slurm list, with an argument; negative to stop.
+type ListFunction = unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int;
 
 /// A name that the running Slurm does not offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +80,7 @@ api! {
         bit_alloc = c"slurm_bit_alloc": fn(i64) -> *mut bitstr_t;
         bit_free = c"slurm_bit_free": fn(*mut *mut bitstr_t);
 
-        list_iterator_create = c"slurm_list_iterator_create": fn(*mut list_t) -> *mut ListIterator;
-        list_next = c"slurm_list_next": fn(*mut ListIterator) -> *mut c_void;
-        list_iterator_destroy = c"slurm_list_iterator_destroy": fn(*mut ListIterator);
+        list_for_each_ro = c"slurm_list_for_each_ro": fn(*mut list_t, ListFunction, *mut c_void) -> c_int;
 
         hostlist_create = c"slurm_hostlist_create": fn(*const c_char) -> *mut hostlist_t;
         hostlist_destroy = c"slurm_hostlist_destroy": fn(*mut hostlist_t);
@@ -102,6 +97,7 @@ api! {
     data of slurmctld {
         avail_node_bitmap = c"avail_node_bitmap": *const bitstr_t;
         idle_node_bitmap = c"idle_node_bitmap": *const bitstr_t;
+        job_list = c"job_list": *mut list_t;
     }
 }
 

@@ -93,8 +93,8 @@ impl Job<'_> {
                 Some(required)
             }
         };
-        let time_limit = match records.time_limit() {
-            Some(offset) => Some(job.u32(offset)?),
+        let time_limit = match records.times() {
+            Some(times) => Some(job.u32(times.time_limit)?),
             None => None,
         };
         let channel_per_segment = match job.pointer(layout.job.network)? {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use crate::abi::BITSTR_MAGIC_VALUE;
     use crate::abi::layout::{
-        ConfLayout, DetailsLayout, JobLayout, LONGEST_RECORD, Layout, MEMBERS, NodeLayout,
+        ConfLayout, DetailsLayout, JobLayout, LONGEST_RECORD, Layout, MEMBERS, NodeLayout, TimesLayout,
         known_layout_for_tests,
     };
     use crate::host::peek::tests::Edge;
@@ -204,8 +204,9 @@ mod tests {
         let read =
             |known: &Records| unsafe { Job::read(records.job.as_ptr().cast(), known) }.unwrap().time_limit;
         assert_eq!(read(&Records::new(LAYOUT)), None);
-        let known = Records::with_time_limit(LAYOUT, 48);
-        assert_eq!((read(&known), known.job_extent()), (Some(90), 52));
+        let times = TimesLayout { end_time: 56, job_state: 52, node_bitmap: 72, time_limit: 48 };
+        let known = Records::with_times(LAYOUT, times);
+        assert_eq!((read(&known), known.job_extent()), (Some(90), 80));
     }
 
     #[test]

@@ -17,5 +17,6 @@ pub mod peek;
 pub mod process;
 pub mod record;
 pub(crate) mod run_folder;
+pub(crate) mod running;
 pub mod shadow;
 pub mod stock;

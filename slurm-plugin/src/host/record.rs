@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::peek;
-use crate::abi::layout::Layout;
+use crate::abi::layout::{Layout, TimesLayout};
 
 /// First word of the two that Slurm's allocator keeps before each allocation; the second is its length (Slurm 26.05.3
 /// `src/common/xmalloc.c`).
@@ -21,8 +21,8 @@ const ALLOCATION_MAGIC: u64 = 0x42;
 #[derive(Debug)]
 pub(crate) struct Records {
     layout: Layout,
-    /// Where a job's time limit is, on builds of which that is known.
-    time_limit: Option<usize>,
+    /// Where a job's times are, on builds of which that is known.
+    times: Option<TimesLayout>,
     jobs_proven: AtomicBool,
     nodes_proven: AtomicBool,
     required_proven: AtomicBool,
@@ -32,30 +32,30 @@ impl Records {
     pub(crate) const fn new(layout: Layout) -> Self {
         Self {
             layout,
-            time_limit: None,
+            times: None,
             jobs_proven: AtomicBool::new(false),
             nodes_proven: AtomicBool::new(false),
             required_proven: AtomicBool::new(false),
         }
     }
 
-    /// The same, where the place of a job's time limit is known as well.
-    pub(crate) const fn with_time_limit(layout: Layout, time_limit: usize) -> Self {
-        Self { time_limit: Some(time_limit), ..Self::new(layout) }
+    /// The same, where the places of a job's times are known as well.
+    pub(crate) const fn with_times(layout: Layout, times: TimesLayout) -> Self {
+        Self { times: Some(times), ..Self::new(layout) }
     }
 
     pub(crate) fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// Where a job's time limit is, on builds of which that is known.
-    pub(crate) fn time_limit(&self) -> Option<usize> {
-        self.time_limit
+    /// Where a job's times are, on builds of which that is known.
+    pub(crate) fn times(&self) -> Option<&TimesLayout> {
+        self.times.as_ref()
     }
 
     /// Bytes from the start of a job's record to the end of the last member that is read.
     pub(crate) fn job_extent(&self) -> usize {
-        self.time_limit.map_or(0, |offset| offset + 4).max(self.layout.job.extent())
+        self.times.map_or(0, |times| times.extent()).max(self.layout.job.extent())
     }
 
     /// Whether a job's record and its details were as the layout says.

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! When trays become free, as far as the plugin has seen: so small jobs can leave room to the segments of large ones.
+//! When trays become free, as far as the plugin knows: so small jobs can leave room to the segments of large ones.
 //!
-//! Known is what this process has placed, in whichever topology: topologies share trays. A slurmctld that starts knows nothing
-//! of the jobs that run. What is not known is taken for what never ends: then the choice is as without it.
+//! Known is what runs, looked up once a minute, and what this process has placed since, in whichever topology: topologies share
+//! trays. What is not known is taken for what never ends: then the choice is as without it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,21 +11,52 @@ use fabric::placement;
 use crate::bits;
 use crate::host::eval::Eval;
 use crate::host::job::Job;
+use crate::host::record::Records;
+use crate::host::running::{self, Running};
 use crate::host::{node, process};
 
 /// Time limits from here on are none (`slurm/slurm.h`: `NO_VAL`, `INFINITE`).
 const NO_LIMIT: u32 = 0xffff_fffe;
+/// Seconds between two looks at all jobs that run. One costs a walk over all jobs that slurmctld has; what it tells beyond the
+/// placements of this process is what ran before it, and limits that were changed.
+const LOOK: u64 = 60;
 
-/// When the job that was placed last on each node reaches its time limit, in seconds since 1970; 0, or no entry, where nothing
-/// is known.
-pub(crate) struct Ends(Vec<u64>);
+/// When each node's job reaches its time limit.
+#[derive(Default)]
+pub(crate) struct Ends {
+    /// In seconds since 1970, by node; 0, or no entry, where nothing is known.
+    nodes: Vec<u64>,
+    /// When all jobs were looked at, in seconds since 1970.
+    looked: u64,
+}
 
-static SEEN: Mutex<Ends> = Mutex::new(Ends(Vec::new()));
+static KNOWN: Mutex<Ends> = Mutex::new(Ends { nodes: Vec::new(), looked: 0 });
 
 impl Ends {
-    /// What this process has seen. A panic while it is held leaves it whole.
-    pub(crate) fn seen() -> MutexGuard<'static, Self> {
-        SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is known. A panic while it is held leaves it whole.
+    pub(crate) fn known() -> MutexGuard<'static, Self> {
+        KNOWN.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the jobs that run, if that was not done for a minute.
+    pub(super) fn look(&mut self, records: &Records) {
+        let now = process::now();
+        if now.abs_diff(self.looked) < LOOK {
+            return;
+        }
+        let mut found = Self { nodes: Vec::with_capacity(self.nodes.len()), looked: now };
+        if running::each(records, |job| found.add(job)).is_some() {
+            *self = found;
+        }
+    }
+
+    /// A job that runs, perhaps beside others on its nodes.
+    fn add(&mut self, job: &Running<'_>) {
+        let end = if job.time_limit >= NO_LIMIT { u64::MAX } else { job.end };
+        for node in bits::ones(job.nodes) {
+            let known = self.at(node);
+            *known = end.max(*known);
+        }
     }
 
     /// Remembers a job that was placed, as the evaluation now has it, on nodes where nothing runs. Anything else is a test of
@@ -38,11 +69,15 @@ impl Ends {
             return;
         };
         for node in bits::ones(chosen) {
-            if node >= self.0.len() {
-                self.0.resize(node + 1, 0);
-            }
-            self.0[node] = end;
+            *self.at(node) = end;
         }
+    }
+
+    fn at(&mut self, node: usize) -> &mut u64 {
+        if node >= self.nodes.len() {
+            self.nodes.resize(node + 1, 0);
+        }
+        &mut self.nodes[node]
     }
 }
 
@@ -76,7 +111,7 @@ impl<'e> Leaves<'e> {
         if free < self.trays {
             return false;
         }
-        let end = |node: usize| match self.ends.0.get(node) {
+        let end = |node: usize| match self.ends.nodes.get(node) {
             // Kept for somebody else.
             _ if bits::contains(self.idle, node) => Some(0),
             None | Some(0) => None,
@@ -115,9 +150,20 @@ mod tests {
     }
 
     #[test]
+    fn a_tray_is_busy_until_the_last_of_its_jobs_ends() {
+        let mut ends = Ends::default();
+        for (time_limit, end, nodes) in
+            [(10, 700, 0b11), (60, 3_700, 0b10), (5, 400, 0b110), (NO_LIMIT, 9, 0b1000)]
+        {
+            ends.add(&Running { time_limit, end, nodes: &[nodes] });
+        }
+        assert_eq!(ends.nodes, [700, 3_700, 400, u64::MAX]);
+    }
+
+    #[test]
     fn what_is_drained_or_unknown_is_never_free() {
         // Nodes 0 to 3 of a partition of 6 are busy until 100, 200, 200 and for nobody knows how long; 4 and 5 are usable.
-        let ends = Ends(vec![100, 200, 200, 0]);
+        let ends = Ends { nodes: vec![100, 200, 200, 0], looked: 0 };
         let delays = |room, minutes: u64, idle: u64, available: u64| {
             let (idle, available) = (&[idle][..], &[available][..]);
             let leaves = Leaves { ends: &ends, idle, available, room, trays: 2, end: 60 * minutes };
