@@ -220,19 +220,25 @@ fn says(title: &str, words: &str) -> anyhow::Result<()> {
 
 /// A number of the three runs of a placer, as the document lists them.
 fn of(runs: &[Run], placer: &str, number: impl Fn(&Run) -> anyhow::Result<String>) -> anyhow::Result<String> {
-    let all: Vec<String> =
+    let [first, second, third] = three(runs, placer, number)?;
+    Ok(format!("{first}, {second} and {third}"))
+}
+
+/// Something of the three runs of a placer.
+fn three<T: std::fmt::Debug>(
+    runs: &[Run],
+    placer: &str,
+    number: impl Fn(&Run) -> anyhow::Result<T>,
+) -> anyhow::Result<[T; 3]> {
+    let all: Vec<T> =
         runs.iter().filter(|run| run.is_of(placer)).map(number).collect::<anyhow::Result<_>>()?;
-    ensure!(all.len() == 3, "{placer}: {all:?}");
-    Ok(format!("{}, {} and {}", all[0], all[1], all[2]))
+    all.try_into().map_err(|all| anyhow::anyhow!("{placer} has other than three runs: {all:?}"))
 }
 
 /// The row of a load, made of means of the three runs of each placer.
 fn load_row(load: &str, runs: &[Run]) -> anyhow::Result<String> {
     let mean = |placer: &str, number: &dyn Fn(&Run) -> anyhow::Result<f64>| -> anyhow::Result<f64> {
-        let all: Vec<f64> =
-            runs.iter().filter(|run| run.is_of(placer)).map(number).collect::<anyhow::Result<_>>()?;
-        ensure!(all.len() == 3, "{placer}: {all:?}");
-        Ok(all.iter().sum::<f64>() / 3.0)
+        Ok(three(runs, placer, number)?.iter().sum::<f64>() / 3.0)
     };
     let occupancy = |placer| Ok(format!("{:.2} %", mean(placer, &|run| run.number("occupancy"))? * 100.0));
     let wait = |placer, trays| Ok(format!("{:.1}", mean(placer, &|run| run.wait(trays, "p95"))?));
