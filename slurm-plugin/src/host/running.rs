@@ -28,6 +28,9 @@ pub(crate) fn each(records: &Records, mut look: impl FnMut(&Running<'_>)) -> Opt
     }
     // SAFETY: slurmctld's own variable of this type.
     let jobs = unsafe { api::get()?.job_list?.read() };
+    if jobs.is_null() {
+        return None;
+    }
     let mut bitmaps_proven = false;
     // SAFETY: a list of slurmctld's, which holds its job lock while it calls the plugin: no job comes or goes.
     for job in unsafe { list::members(jobs) } {
