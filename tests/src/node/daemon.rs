@@ -48,6 +48,18 @@ impl Daemon {
 
     /// Starts the daemon and waits until it says that it is ready.
     pub(super) fn start(&mut self, after_boot: bool, signals: &SignalFd) -> anyhow::Result<()> {
+        self.launch(after_boot)?;
+        self.wait(signals, limits::DAEMON_READY, "is not ready", |daemon| {
+            daemon.ready || matches!(daemon.state, DaemonState::Ended(_))
+        })?;
+        match &self.state {
+            DaemonState::Ended(how) => bail!("{} did not start: {how}", self.spec.name),
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts the daemon.
+    pub(super) fn launch(&mut self, after_boot: bool) -> anyhow::Result<()> {
         if let DaemonState::Running(pid) = self.state {
             bail!("{} runs already (pid {pid} inside the node)", self.spec.name);
         }
@@ -59,13 +71,7 @@ impl Daemon {
             .with_context(|| format!("cannot run {}", self.spec.argv.join(" ")))?;
         self.state = DaemonState::Running(i32::try_from(child.id())?);
         self.ready = false;
-        self.wait(signals, limits::DAEMON_READY, "is not ready", |daemon| {
-            daemon.ready || matches!(daemon.state, DaemonState::Ended(_))
-        })?;
-        match &self.state {
-            DaemonState::Ended(how) => bail!("{} did not start: {how}", self.spec.name),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Sends the daemon a signal and waits until it is gone; nothing to do when it does not run.

@@ -175,6 +175,7 @@ impl Node<'_> {
         match request {
             NodeRequest::SetUpNetwork => self.set_up_network()?,
             NodeRequest::Start { after_boot } => self.daemon.start(after_boot, signals)?,
+            NodeRequest::Launch => self.daemon.launch(false)?,
             NodeRequest::Stop { signal } => self.daemon.stop(signal, signals)?,
             NodeRequest::Status => return Ok(NodeReply::Daemon(self.daemon.state().clone())),
             NodeRequest::Network { up: true } => ip_batch(&network::up(self.spec.ip))?,

@@ -18,6 +18,8 @@ pub(crate) enum NodeRequest {
         /// It says that the node has booted just now (`slurmd -b`); without, it goes by the machine's own boot.
         after_boot: bool,
     },
+    /// Start the daemon, ready or not.
+    Launch,
     /// Send the daemon a signal and wait until it is gone.
     Stop {
         /// Signal number.

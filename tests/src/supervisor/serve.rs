@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Longest wait for a client that has connected and says nothing.
 const CLIENT: Duration = Duration::from_secs(2);
+/// How a daemon is started for somebody who then goes on.
+const READY: NodeRequest = NodeRequest::Start { after_boot: false };
 
 pub(super) fn block_signals() -> anyhow::Result<SignalFd> {
     let mut set = SigSet::empty();
@@ -164,10 +166,10 @@ impl Supervisor<'_> {
             }
             Request::Heal { node: Some(node) } => {
                 let index = self.index(&node)?;
-                self.heal(index, |_| true)?;
+                self.heal(index, |_| true, READY)?;
             }
             Request::Heal { node: None } => {
-                (0..self.cluster.nodes.len()).try_for_each(|index| self.heal(index, |_| true))?
+                (0..self.cluster.nodes.len()).try_for_each(|index| self.heal(index, |_| true, READY))?
             }
         }
         Ok(Reply::Done)
@@ -207,8 +209,13 @@ impl Supervisor<'_> {
         if known.is_none() { act(node, fault.kind, true) } else { Ok(()) }
     }
 
-    /// Ends those faults of a node that `over` names.
-    fn heal(&mut self, index: usize, over: impl Fn(Option<Instant>) -> bool) -> anyhow::Result<()> {
+    /// Ends those faults of a node that `over` names, and starts its daemon like that if it was killed.
+    fn heal(
+        &mut self,
+        index: usize,
+        over: impl Fn(Option<Instant>) -> bool,
+        start: NodeRequest,
+    ) -> anyhow::Result<()> {
         let node = &mut self.cluster.nodes[index];
         let (ended, left): (Vec<_>, Vec<_>) =
             self.acting[index].drain(..).partition(|(_, until)| over(*until));
@@ -217,13 +224,23 @@ impl Supervisor<'_> {
             return Ok(());
         }
         show(node, &self.acting[index].iter().map(|(fault, _)| fault.clone()).collect::<Vec<_>>())?;
-        ended.iter().try_for_each(|(fault, _)| act(node, fault.kind, false))
+        for (fault, _) in &ended {
+            if fault.kind != FaultKind::SlurmdKill {
+                act(node, fault.kind, false)?;
+            } else if !matches!(node.ask(&NodeRequest::Status)?, NodeReply::Daemon(DaemonState::Running(_))) {
+                node.ask(&start)?;
+            }
+        }
+        Ok(())
     }
 
+    /// A slurmd is not waited for: it may be waiting for a slurmctld that is about to be started, by a request to us.
     fn heal_what_is_over(&mut self) {
         let now = Instant::now();
         for index in 0..self.cluster.nodes.len() {
-            if let Err(error) = self.heal(index, |until| until.is_some_and(|until| until <= now)) {
+            if let Err(error) =
+                self.heal(index, |until| until.is_some_and(|until| until <= now), NodeRequest::Launch)
+            {
                 eprintln!("a fault could not be ended: {error:#}");
             }
         }
@@ -266,17 +283,13 @@ fn show(node: &mut RunningNode, faults: &[Fault]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a fault does beside the settings, when it begins and when it ends.
+/// What a fault does beside the settings, when it begins and when it ends. The end of [`FaultKind::SlurmdKill`] is for the caller.
 fn act(node: &mut RunningNode, kind: FaultKind, begins: bool) -> anyhow::Result<()> {
     let request = match (kind, begins) {
         (FaultKind::PortTaken, true) => NodeRequest::HoldPort(fault::IMEX_PORT),
         (FaultKind::PortTaken, false) => NodeRequest::ReleasePort,
         (FaultKind::Unreachable, begins) => NodeRequest::Network { up: !begins },
         (FaultKind::SlurmdKill, true) => NodeRequest::Stop { signal: Signal::SIGKILL as i32 },
-        (FaultKind::SlurmdKill, false) => match node.ask(&NodeRequest::Status)? {
-            NodeReply::Daemon(DaemonState::Running(_)) => return Ok(()),
-            _ => NodeRequest::Start { after_boot: false },
-        },
         (FaultKind::NvmlMissing, _) => {
             let library = PathBuf::from(stage::NVML_LIBRARY);
             let hidden = library.with_file_name("not-there-libnvidia-ml");
