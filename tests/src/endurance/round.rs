@@ -8,7 +8,7 @@ use super::plan::{Event, Kind, Plan, Shape};
 use super::rules::{self, Blocks, Violation};
 use crate::cluster::{Cluster, ClusterBuilder, Target};
 use crate::domain::{self, traces};
-use crate::picture::{self, Picture};
+use crate::picture::{self, JobLine, Picture};
 use crate::soak;
 use crate::wait::{act_for, wait_for};
 use anyhow::{Context as _, ensure};
@@ -250,7 +250,7 @@ impl<'a> Stage<'a> {
             let healthy = left.into_iter().filter(|(tray, _)| !struck.contains(tray));
             notes.violations.extend(healthy.map(|(tray, what)| Violation::Left { tray, what }));
         }
-        self.sweep(notes)?;
+        self.sweep(actor.killed_controller.is_some(), notes)?;
         let fabric: Vec<BTreeSet<String>> =
             self.nodes.chunks(self.shape.rack).map(|rack| rack.iter().cloned().collect()).collect();
         notes.violations.extend(rules::blocks(&blocks(self.cluster)?, &fabric));
@@ -273,25 +273,9 @@ impl<'a> Stage<'a> {
         let over = wait_for("all jobs are over", ALL_OVER, || {
             let picture = self.look()?;
             self.watch(&picture, Some(&known), actor, notes)?;
-            let out: BTreeMap<String, String> = picture
-                .nodes
-                .iter()
-                .filter(|(_, node)| node.is_out())
-                .map(|(tray, node)| (tray.clone(), format!("{} {}", node.state, node.reason)))
-                .collect();
-            notes.violations.extend(rules::drained(&out, struck, actor.killed_controller.is_some()));
-            let twice = out.iter().filter(|(_, why)| rules::is_number_given_twice(why));
-            notes.forgotten.extend(twice.map(|(tray, why)| format!("{tray}: {why}")));
-            if !out.is_empty() {
-                let list = out.into_keys().collect::<Vec<_>>().join(",");
-                // Some may be in service again already, which it calls an error.
-                self.capture(&["scontrol", "update", &format!("nodename={list}"), "state=resume"])?;
-            }
             let mine: Vec<_> =
                 picture.jobs.iter().filter(|(_, line)| actor.asked.contains_key(&line.name)).collect();
-            for (job, _) in mine.iter().filter(|(_, line)| line.is_held()) {
-                self.capture(&["scontrol", "release", &job.to_string()])?;
-            }
+            self.tend(&picture, &mine, struck, actor.killed_controller.is_some(), notes)?;
             if registers_at.take_if(|at| *at <= Instant::now()).is_some() {
                 let running = mine.iter().filter(|(_, line)| line.is_running());
                 let first: BTreeSet<&String> = running.filter_map(|(_, line)| line.nodes.first()).collect();
@@ -310,6 +294,35 @@ impl<'a> Stage<'a> {
             actor.free_reservations_but(&BTreeSet::new())?;
         }
         over
+    }
+
+    /// Returns trays to service and releases these jobs, as an operator does.
+    fn tend(
+        &self,
+        picture: &Picture,
+        jobs: &[(&JobId, &JobLine)],
+        struck: &BTreeSet<String>,
+        controller_was_killed: bool,
+        notes: &mut Notes,
+    ) -> anyhow::Result<()> {
+        let out: BTreeMap<String, String> = picture
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.is_out())
+            .map(|(tray, node)| (tray.clone(), format!("{} {}", node.state, node.reason)))
+            .collect();
+        notes.violations.extend(rules::drained(&out, struck, controller_was_killed));
+        let twice = out.iter().filter(|(_, why)| rules::is_number_given_twice(why));
+        notes.forgotten.extend(twice.map(|(tray, why)| format!("{tray}: {why}")));
+        if !out.is_empty() {
+            let list = out.into_keys().collect::<Vec<_>>().join(",");
+            // Some may be in service again already, which it calls an error.
+            self.capture(&["scontrol", "update", &format!("nodename={list}"), "state=resume"])?;
+        }
+        for (job, _) in jobs.iter().filter(|(_, line)| line.is_held()) {
+            self.capture(&["scontrol", "release", &job.to_string()])?;
+        }
+        Ok(())
     }
 
     fn capture(&self, argv: &[&str]) -> anyhow::Result<()> {
@@ -349,15 +362,24 @@ impl<'a> Stage<'a> {
     }
 
     /// A job on each whole rack runs and leaves nothing, also of what was there before.
-    fn sweep(&self, notes: &mut Notes) -> anyhow::Result<()> {
+    fn sweep(&self, controller_was_killed: bool, notes: &mut Notes) -> anyhow::Result<()> {
         let nodes = format!("--nodes={}", self.shape.rack);
         let options = [nodes.as_str(), "--exclusive", "--output=/dev/null", "--job-name=sweep"];
         for rack in self.nodes.chunks(self.shape.rack) {
             let list = format!("--nodelist={}", rack.join(","));
             let job = self.cluster.submit(&[&options[..], &[&list]].concat(), "true")?;
-            let job =
-                self.cluster.wait_ended(job, SWEEP).context("a job on a whole rack after all was healed")?;
-            ensure!(job.state == "COMPLETED", "after all was healed a job on a whole rack is {job:?}");
+            let state = wait_for("a job on a whole rack after all was healed", SWEEP, || {
+                let picture = self.look()?;
+                let it: Vec<_> = picture.jobs.iter().filter(|(number, _)| **number == job).collect();
+                // Its number may be that of a job which a killed slurmctld has forgotten.
+                self.tend(&picture, &it, &BTreeSet::new(), controller_was_killed, notes)?;
+                Ok(match it.first() {
+                    Some((_, line)) if line.has_ended() => Ok(line.state.clone()),
+                    Some((_, line)) => Err(format!("{job} {} {}", line.state, line.reason)),
+                    None => Err(format!("{job} is not there")),
+                })
+            })?;
+            ensure!(state == "COMPLETED", "after all was healed job {job} on a whole rack is {state}");
         }
         self.idle()?;
         let left = self.left()?;
