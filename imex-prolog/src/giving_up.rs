@@ -80,7 +80,8 @@ pub fn wait_for_end(site: &mut impl Site, rank: Option<usize>) -> Fate {
         }
         let is_due = |turn| match &asked {
             None => site.elapsed() >= turn || site.remaining() < ASK_NEXT,
-            Some(Err(_)) => site.elapsed() >= turn && !site.remaining().is_zero(),
+            // Not with so little time that an answer would come too late to be told.
+            Some(Err(_)) => site.elapsed() >= turn && site.remaining() >= ASK_NEXT,
             Some(Ok(_)) => false,
         };
         if turn.is_some_and(is_due) {
