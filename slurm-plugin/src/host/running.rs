@@ -60,10 +60,11 @@ impl Running<'_> {
         if !job.has_magic(records.layout().job.magic, JOB_MAGIC_VALUE) {
             return None;
         }
-        let has_nodes = matches!(job.u32(times.job_state)? & STATE_BASE, RUNNING | SUSPENDED);
+        if !matches!(job.u32(times.job_state)? & STATE_BASE, RUNNING | SUSPENDED) {
+            return Some(None);
+        }
         let nodes = match job.pointer(times.node_bitmap)? {
             0 => return Some(None),
-            _ if !has_nodes => return Some(None),
             address if bitmaps_proven => {
                 // SAFETY: the bitmap of a job's nodes, as in the others, unchanged as long as the record.
                 unsafe { bitmap::words(std::ptr::with_exposed_provenance(address)) }?
