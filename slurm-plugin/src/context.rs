@@ -220,12 +220,23 @@ fn read_settings(rules: &mut Rules, records: &Records) {
             rules.room
         );
         rules.room = 0;
-    }
-    if rules.room > 0 {
+    } else if rules.room > 0 {
         slurm_log!(
             Info,
             "nvlink_room={0}: jobs of fewer trays leave room for {0} where they can choose",
             rules.room
+        );
+    } else if rules.patience > 0 {
+        slurm_log!(Error, "nvlink_patience={}: nobody waits for room without nvlink_room", rules.patience);
+    }
+    if rules.room == 0 {
+        rules.patience = 0;
+    }
+    if rules.patience > 0 {
+        slurm_log!(
+            Info,
+            "nvlink_patience={0}: behind larger jobs they wait up to {0} minutes rather than take that room",
+            rules.patience
         );
     }
     if rules.span == Span::Degraded {

@@ -5,6 +5,7 @@
 
 mod ends;
 mod failed;
+mod line;
 mod reason;
 mod said;
 mod survey;
@@ -12,7 +13,7 @@ mod survey;
 use std::ffi::c_int;
 use std::num::NonZeroU32;
 
-use fabric::placement::{self, Candidate, Candidates, Partition, Request, Share};
+use fabric::placement::{self, Candidate, Candidates, Outlook, Partition, Request, Share, Standing};
 
 use crate::abi::{TOPO_RC_NO_FIT, TOPO_RC_SEGMENT_NO_FIT, TOPO_RC_SUCCESS};
 use crate::bits;
@@ -20,13 +21,15 @@ use crate::host::eval::Eval;
 use crate::host::job::Job;
 use crate::host::log::{Level, enabled};
 use crate::host::node::{self, NodeTable};
+use crate::host::process;
 use crate::host::record::Records;
 use crate::host::shadow::Shadow;
 use crate::model::Model;
 use crate::{metrics, slurm_log};
 pub(crate) use ends::Ends;
-use ends::Leaves;
+use ends::Room;
 use failed::Failed;
+use line::Line;
 pub(crate) use reason::WORDS as REASONS;
 use reason::{Reason, digest};
 use said::Topic;
@@ -53,47 +56,98 @@ pub(crate) fn evaluate(
     let Some(job) = eval.job(records) else {
         return Outcome::Distrusted("a job's record");
     };
-    let request = match request(eval, &job) {
+    let mut request = match request(eval, &job) {
         Ok(request) => request,
         Err(why) => return Outcome::Delegated(why),
     };
     let Some(nodes) = NodeTable::new(records) else {
         return Outcome::Distrusted("a node's record");
     };
-    let room = model.rules.room_for(request.trays);
-    let known = room.map(|room| {
+    let leaves = model.rules.leaves(request.trays, standing(eval, &job, &request, model));
+    let known = leaves.map(|leaves| {
         let mut ends = Ends::known();
         ends.look(records);
-        (room, ends)
+        (leaves, ends)
     });
-    let leaves = known.as_ref().and_then(|(room, ends)| Leaves::of(ends, *room, request.trays, &job));
-    let question = Question { model, job: &job, nodes: &nodes, request: &request, leaves: leaves.as_ref() };
-    if request.trays > eval.most() {
-        let reason = Reason::TooFewCpus { cpus: job.min_cpus, least: request.trays, most: eval.most() };
-        return question.refuse(eval, reason, None);
-    }
-    let mut partitions = question.survey(eval, eval.usable()).partitions(&request, Health::Assumed);
-    if partitions.iter().all(|p| p.free == 0) {
-        return Outcome::Delegated("no usable node is in a block");
-    }
-    for position in placement::tied(&partitions, &request, &model.rules) {
-        question.survey(eval, eval.usable()).look_at(position, &mut partitions[position]);
-    }
-    // With all trays taken for healthy, what is placed is placed as it would be otherwise: free trays are healthy.
-    let choice = placement::candidates(&partitions, &request, &model.rules).or_else(|refusal| {
-        if !question.health_matters() {
-            return Err(refusal);
+    let room = known.as_ref().and_then(|(leaves, ends)| Room::of(ends, *leaves, &job));
+    request.held = room.is_some() && leaves.is_some_and(|leaves| leaves.held);
+    let question = Question { model, job: &job, nodes: &nodes, request: &request, room: room.as_ref() };
+    let outcome = question.answer(eval, shadow);
+    question.note_in_line(eval, outcome);
+    outcome
+}
+
+/// Where a job stands in the queue. Only backfill's question whether it can start now counts: Slurm gives up a job that is
+/// refused when it asks whether the job could ever run, and its main scheduler asks for nobody behind a job that waits.
+fn standing(eval: &Eval<'_>, job: &Job<'_>, request: &Request, model: &Model) -> Standing {
+    let is_asked = job.backfill_test && is_about_now(eval) && request.required == 0;
+    let queued = job.queued.filter(|_| is_asked && model.rules.patience > 0);
+    queued.map_or_else(Standing::default, |queued| Line::known().standing(job.id, queued, process::now()))
+}
+
+/// Whether all nodes that Slurm offers are free now.
+fn is_about_now(eval: &Eval<'_>) -> bool {
+    node::idle().is_some_and(|idle| bits::is_subset(eval.usable(), idle))
+}
+
+impl Question<'_> {
+    /// Places the job, or refuses, or leaves it to stock.
+    fn answer(&self, eval: &mut Eval<'_>, shadow: &mut Shadow) -> Outcome {
+        let Self { model, job, request, .. } = *self;
+        if request.trays > eval.most() {
+            let reason = Reason::TooFewCpus { cpus: job.min_cpus, least: request.trays, most: eval.most() };
+            return self.refuse(eval, reason, None);
         }
-        let partitions = question.survey(eval, eval.usable()).partitions(&request, Health::AsNeeded);
-        placement::candidates(&partitions, &request, &model.rules)
-    });
-    match choice {
-        Ok(candidates) if candidates.in_one_partition() => {
-            question.try_partitions(eval, shadow, candidates, &partitions)
+        let mut partitions = self.survey(eval, eval.usable()).partitions(request, Health::Assumed);
+        if partitions.iter().all(|p| p.free == 0) {
+            return Outcome::Delegated("no usable node is in a block");
         }
-        Ok(candidates) => question.try_several(eval, candidates),
-        Err(_) if question.is_larger_by_cpus(eval) => Outcome::Delegated(LARGER_BY_CPUS),
-        Err(refusal) => question.refuse(eval, Reason::Partitions(refusal), None),
+        for position in placement::tied(&partitions, request, &model.rules) {
+            self.survey(eval, eval.usable()).look_at(position, &mut partitions[position]);
+        }
+        // With all trays taken for healthy, what is placed is placed as it would be otherwise: free trays are healthy.
+        let choice = placement::candidates(&partitions, request, &model.rules).or_else(|refusal| {
+            if !self.health_matters() {
+                return Err(refusal);
+            }
+            let partitions = self.survey(eval, eval.usable()).partitions(request, Health::AsNeeded);
+            placement::candidates(&partitions, request, &model.rules)
+        });
+        match choice {
+            Ok(candidates) if candidates.in_one_partition() => {
+                self.try_partitions(eval, shadow, candidates, &partitions)
+            }
+            Ok(candidates) => self.try_several(eval, candidates),
+            Err(_) if self.is_larger_by_cpus(eval) => Outcome::Delegated(LARGER_BY_CPUS),
+            Err(refusal) => self.refuse(eval, Reason::Partitions(refusal), None),
+        }
+    }
+
+    /// Keeps in mind which large jobs wait for others to end. Slurm asks about later times only after it has found that a job
+    /// cannot start now.
+    fn note_in_line(&self, eval: &Eval<'_>, outcome: Outcome) {
+        let (rules, id) = (&self.model.rules, self.job.id);
+        let piece = self.request.piece();
+        let (Some(queued), Outcome::Answered(rc)) = (self.job.queued, outcome) else { return };
+        if rules.patience == 0 || piece < rules.room || id == 0 {
+            return;
+        }
+        let (is_about_now, is_placed) = (is_about_now(eval), rc == TOPO_RC_SUCCESS);
+        let now = process::now();
+        let mut line = Line::known();
+        if is_about_now && is_placed {
+            line.leaves(id);
+        } else if is_about_now && line.is_due(id, now) {
+            // One that waits for trays to be mended keeps nobody waiting.
+            let partitions = self.survey(eval, eval.usable()).partitions(self.request, Health::Read);
+            if placement::outlook(&partitions, self.request, rules) == Outlook::Later {
+                line.waits(id, queued, piece, now);
+            } else {
+                line.leaves(id);
+            }
+        } else if is_placed && self.job.backfill_test {
+            line.waits(id, queued, piece, now);
+        }
     }
 }
 
@@ -120,7 +174,7 @@ fn request(eval: &Eval<'_>, job: &Job<'_>) -> Result<Request, &'static str> {
     }
     let least = trays_for_cpus(eval, job.min_cpus, wanted);
     let trays = if segment.is_some() && least <= eval.most() { wanted } else { least };
-    Ok(Request { trays, segment, spread: job.spread, consolidate: job.consolidate, required })
+    Ok(Request { trays, segment, spread: job.spread, consolidate: job.consolidate, required, held: false })
 }
 
 /// How many trays the job's CPUs need at least: `wanted`, unless all usable nodes are too small for that.
@@ -143,7 +197,7 @@ struct Question<'q> {
     nodes: &'q NodeTable<'q>,
     request: &'q Request,
     /// Where the site keeps room.
-    leaves: Option<&'q Leaves<'q>>,
+    room: Option<&'q Room<'q>>,
 }
 
 /// A way to try: how many nodes of which partitions, which of them first, and out of which nodes if not all usable ones.
@@ -151,7 +205,7 @@ type Way<'w> = (Candidate, Pick, Option<&'w [u64]>);
 
 impl<'q> Question<'q> {
     fn survey<'s>(&'s self, eval: &'s Eval<'s>, usable: &'s [u64]) -> Survey<'s> {
-        Survey { eval, model: self.model, job: self.job, nodes: self.nodes, usable, leaves: self.leaves }
+        Survey { eval, model: self.model, job: self.job, nodes: self.nodes, usable, room: self.room }
     }
 
     /// Whether trays that are drained or down have a part in where the job may lie.
@@ -409,8 +463,7 @@ impl<'q> Question<'q> {
 
     /// Whether this is about a job, and about now.
     fn waits_now(&self, eval: &Eval<'_>) -> bool {
-        let now = || node::idle().is_some_and(|idle| bits::is_subset(eval.usable(), idle));
-        self.job.id != 0 && (!self.job.backfill_test || now())
+        self.job.id != 0 && (!self.job.backfill_test || is_about_now(eval))
     }
 
     /// Whether this places a job on trays that are free now. On trays that others still use it is a test of Slurm, or on

@@ -5,6 +5,7 @@ use crate::harness::{Body, Case};
 use crate::live::with_file;
 use crate::placement::{PAIRS, clear, drain, note_difference, outcome, submit};
 use anyhow::{Context as _, ensure};
+use fabric::JobId;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tests::cluster::Target;
@@ -17,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "policy::aggregated_blocks_hold_larger_jobs", body: Body::OnBoth(PAIRS, aggregated_blocks) },
     Case { name: "policy::a_site_may_pack_jobs_and_let_them_span", body: Body::On(PAIRS, settings) },
     Case { name: "policy::small_jobs_leave_room_to_large_ones", body: Body::On(PAIRS, room) },
+    Case { name: "policy::small_jobs_wait_behind_large_ones_for_a_time", body: Body::On(PAIRS, patience) },
     Case { name: "policy::the_log_says_each_reason_once", body: Body::On(PAIRS, once) },
 ];
 
@@ -171,6 +173,87 @@ fn room(cluster: &Cluster) -> anyhow::Result<()> {
     let seen = places(|_| Ok(()))?;
     ensure!(seen == ["r01n02"; 3], "the setting is gone: {seen:?}");
     Ok(())
+}
+
+/// Each rack has one busy tray, until in 10 minutes in the first and in 60 in the others. A job of 2 waits for the first rack, and
+/// jobs behind it do not make other racks whole later.
+fn patience(cluster: &Cluster) -> anyhow::Result<()> {
+    const KEPT: &str =
+        "waits: the free trays that it could have are left to larger jobs that are ahead of it";
+    let from = log(cluster, 0)?.len();
+    // The job that ends first, and the one that waits for it.
+    let crowd = || -> anyhow::Result<(JobId, JobId)> {
+        let mut running = Vec::new();
+        for (rack, minutes) in [("r01", 10), ("r02", 60), ("r03", 60), ("r04", 60)] {
+            let (tray, limit) = (format!("{rack}n01"), format!("--time={minutes}"));
+            let job = submit(cluster, &["-N1", "-w", &tray, &limit])?;
+            cluster.wait_running(job, SOON)?;
+            running.push(job);
+        }
+        let large = submit(cluster, &["-N2", "--time=30"])?;
+        ensure!(outcome(cluster, large)?.is_none(), "a job of 2 runs where no rack is free");
+        Ok((running[0], large))
+    };
+    let is_held = |job: JobId| {
+        let line = format!("JobId={job} {KEPT}");
+        wait_for(&format!("the log says {line:?} once"), SOON, || {
+            let said = log(cluster, from)?;
+            Ok((said.matches(&line).count() == 1).then_some(()).ok_or(said))
+        })
+    };
+    let runs_at_once = |options: &[&str]| -> anyhow::Result<()> {
+        let job = submit(cluster, options)?;
+        ensure!(outcome(cluster, job)?.is_some(), "a job with {options:?} waits");
+        cluster.cancel(job)?;
+        cluster.wait_ended(job, SOON)?;
+        Ok(())
+    };
+    with_param(cluster, "nvlink_room=2,nvlink_patience=1", || {
+        let said = log(cluster, from)?;
+        ensure!(said.matches("nvlink_patience=1: ").count() == 1, "the setting is not said once:\n{said}");
+        let (first, large) = crowd()?;
+        let held = submit(cluster, &["-N1", "--time=90"])?;
+        is_held(held)?;
+        // Not one that ends before, and not one that comes to stand before the large job.
+        runs_at_once(&["-N1", "--time=30"])?;
+        let preferred = submit(cluster, &["-N1", "--time=90"])?;
+        is_held(preferred)?;
+        cluster.ctl(&["scontrol", "update", &format!("jobid={preferred}"), "priority=4294967000"])?;
+        cluster.wait_running(preferred, SOON)?;
+        cluster.cancel(preferred)?;
+        cluster.wait_running(held, Duration::from_secs(120))?;
+        let shown = cluster.ctl(&["scontrol", "show", "job", &held.to_string()])?;
+        let waited = seconds_between(&shown, "EligibleTime", "StartTime")?;
+        ensure!((60..90).contains(&waited), "it waited {waited} s:\n{shown}");
+        is_held(held)?;
+        // Nobody waits behind a job that runs.
+        let behind = submit(cluster, &["-N1", "--time=90"])?;
+        is_held(behind)?;
+        cluster.cancel(first)?;
+        cluster.wait_running(large, SOON)?;
+        cluster.wait_running(behind, SOON)?;
+        clear(cluster, "")
+    })?;
+    let from = log(cluster, 0)?.len();
+    with_param(cluster, "nvlink_patience=1", || {
+        let said = log(cluster, from)?;
+        let line = "nvlink_patience=1: nobody waits for room without nvlink_room";
+        ensure!(said.matches(line).count() == 1, "{line:?} is not said once:\n{said}");
+        crowd()?;
+        runs_at_once(&["-N1", "--time=90"])
+    })
+}
+
+/// Seconds between two times of `scontrol show job`, which has no more than a day between them.
+fn seconds_between(shown: &str, first: &str, second: &str) -> anyhow::Result<u32> {
+    let seconds = |name: &str| -> Option<u32> {
+        let value = shown.split_whitespace().find_map(|field| field.strip_prefix(name)?.strip_prefix('='))?;
+        let numbers = value.split_once('T')?.1.split(':').map(|part| part.parse::<u32>().ok());
+        numbers.into_iter().try_fold(0, |sum, part| Some(60 * sum + part?))
+    };
+    let moment = |name: &str| seconds(name).with_context(|| format!("no {name} in:\n{shown}"));
+    const DAY: u32 = 24 * 3600;
+    Ok((DAY + moment(second)? - moment(first)?) % DAY)
 }
 
 /// How many times Slurm has gone over the waiting jobs, by its two schedulers together.

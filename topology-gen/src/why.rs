@@ -128,7 +128,7 @@ fn place(question: &Question, topology: &BlockTopology, site: &Site, how: As) ->
             weight: 0,
             light: count(free.len()),
             // When jobs end decides which partition a job gets, not whether it gets one.
-            delays_room: false,
+            spare: count(free.len()),
         })
         .collect();
     let request = Request {
@@ -137,6 +137,7 @@ fn place(question: &Question, topology: &BlockTopology, site: &Site, how: As) ->
         spread: question.spread,
         consolidate: question.consolidate,
         required: count(question.required.len()),
+        held: false,
     };
     let levels = match (&topology.sizes, topology.base_size()) {
         (Some(sizes), _) => Levels::new(sizes),

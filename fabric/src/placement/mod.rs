@@ -18,8 +18,9 @@
 //!    Consolidated segments lie in one of the smallest aggregated blocks that can hold them, if one can.
 //! 4. Trays that the job names are in every candidate.
 //! 5. Among equals low weights win, then, for a job smaller than the room that the site keeps, partitions where it does not
-//!    delay that room ([`delays_room`]), then the least damage to whole free partitions (best fit), then, for jobs in one
+//!    delay that room ([`spare`]), then the least damage to whole free partitions (best fit), then, for jobs in one
 //!    partition, those with drained trays, then the lowest position.
+//! 6. A job that is held ([`Rules::leaves`]) takes nothing but spare trays, and so waits where there are too few.
 
 mod refusal;
 mod room;
@@ -36,7 +37,7 @@ use std::ops::Range;
 use std::vec;
 
 pub use refusal::Refusal;
-pub use room::delays_room;
+pub use room::{Leaves, Standing, spare};
 pub use rules::{Levels, Rules, Span, Split, metrics_folder};
 
 /// The most candidates over several partitions that are worth trying.
@@ -59,9 +60,9 @@ pub struct Partition {
     pub weight: u64,
     /// Free trays of that weight. Slurm gives trays that are powered down or completing a higher one than the others.
     pub light: u32,
-    /// Whether the job would delay the room that the site keeps ([`Rules::room_for`]), if all of it lay here; false where that
-    /// is not known.
-    pub delays_room: bool,
+    /// Of the free trays, how many the job can have and not delay the room that it leaves to larger ones ([`spare`]); all of
+    /// them where it leaves none, or where that is not known.
+    pub spare: u32,
 }
 
 /// What the job asks for.
@@ -77,6 +78,8 @@ pub struct Request {
     pub consolidate: bool,
     /// Trays that the job names (`-w`), in all partitions together and outside of them.
     pub required: u32,
+    /// Whether the job waits rather than delay room ([`Leaves::held`]).
+    pub held: bool,
 }
 
 /// Trays to take from one partition.
@@ -95,7 +98,19 @@ pub struct Candidate {
     pub shares: Vec<Share>,
 }
 
+impl Partition {
+    /// How many of its trays the job may have now.
+    fn allowed(&self, request: &Request) -> u32 {
+        if request.held { self.spare.min(self.free) } else { self.free }
+    }
+}
+
 impl Request {
+    /// Trays that must share a partition: of a segment, or of a job without segments all of them.
+    pub fn piece(&self) -> u32 {
+        self.segments().unwrap_or(self.trays)
+    }
+
     /// The segment size, when the job has more than one segment.
     fn segments(&self) -> Option<u32> {
         self.segment.map(NonZeroU32::get).filter(|&segment| segment < self.trays)
@@ -150,6 +165,15 @@ impl Iterator for Candidates {
 /// # Errors
 /// A [`Refusal`] when the policy allows no placement now.
 pub fn candidates(partitions: &[Partition], request: &Request, rules: &Rules) -> Result<Candidates, Refusal> {
+    let found = ways(partitions, request, rules);
+    if found.is_err() && request.held {
+        ways(partitions, &Request { held: false, ..*request }, rules)?;
+        return Err(Refusal::KeptForLarger);
+    }
+    found
+}
+
+fn ways(partitions: &[Partition], request: &Request, rules: &Rules) -> Result<Candidates, Refusal> {
     let ways = if let Some(segment) = request.segments() {
         segments::candidates(partitions, request, rules, segment)?
     } else if must_lie_in_one(partitions, request, rules) {
@@ -190,7 +214,7 @@ pub fn outlook(partitions: &[Partition], request: &Request, rules: &Rules) -> Ou
     let with = |free: fn(&Partition) -> u32| -> bool {
         let freed: Vec<Partition> =
             partitions.iter().map(|p| Partition { free: free(p), idle: free(p), ..*p }).collect();
-        candidates(&freed, request, rules).is_ok()
+        ways(&freed, &Request { held: false, ..*request }, rules).is_ok()
     };
     if with(|p| p.healthy.max(p.free)) {
         Outlook::Later

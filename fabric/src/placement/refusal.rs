@@ -65,6 +65,8 @@ pub enum Refusal {
         /// Partitions of the aggregated block in which all have to be, if in one.
         within: Option<u32>,
     },
+    /// The job is held, and nothing is free but what it leaves to larger ones.
+    KeptForLarger,
     /// A segment is larger than every partition.
     SegmentTooLarge {
         /// Trays of one segment.
@@ -132,6 +134,9 @@ impl fmt::Display for Refusal {
                 write!(f, "needs {wanted} segments of {segment} trays, each in one NVLink partition{own}")?;
                 within_block(f, within)?;
                 write!(f, "; there is room for {room}")
+            }
+            Self::KeptForLarger => {
+                write!(f, "the free trays that it could have are left to larger jobs that are ahead of it")
             }
             Self::SegmentTooLarge { segment, largest } => write!(
                 f,

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What a site decides once, for all jobs: its aggregated blocks, and three settings.
+//! What a site decides once, for all jobs: its aggregated blocks, and four settings.
 
 use crate::sizes::BlockSizes;
 
@@ -14,6 +14,8 @@ pub struct Rules {
     pub span: Span,
     /// Trays of the segments for which smaller jobs leave room; 0: none is kept.
     pub room: u32,
+    /// Minutes for which a smaller job waits, behind a large one, rather than take that room; 0: it never does.
+    pub patience: u32,
 }
 
 /// How a job over several partitions is divided.
@@ -42,8 +44,9 @@ const PREFIX: &str = "nvlink_";
 /// The setting that is no rule: where the plugin's metrics go.
 const METRICS: &str = "nvlink_metrics=";
 
-/// The setting with a number.
+/// The settings with a number.
 const ROOM: &str = "nvlink_room=";
+const PATIENCE: &str = "nvlink_patience=";
 
 /// The folder that `nvlink_metrics=FOLDER` names in a list as in Slurm's `TopologyParam`; the last one counts.
 pub fn metrics_folder(parameters: &str) -> Option<&str> {
@@ -55,8 +58,9 @@ pub fn metrics_folder(parameters: &str) -> Option<&str> {
 }
 
 impl Rules {
-    /// Takes the settings `nvlink_split=even|packed`, `nvlink_span=larger|degraded` and `nvlink_room=TRAYS` out of a list that
-    /// is separated by commas, as in Slurm's `TopologyParam`. Letter case does not matter.
+    /// Takes the settings `nvlink_split=even|packed`, `nvlink_span=larger|degraded`, `nvlink_room=TRAYS` and
+    /// `nvlink_patience=MINUTES` out of a list that is separated by commas, as in Slurm's `TopologyParam`. Letter case does not
+    /// matter.
     ///
     /// Returns what begins with `nvlink_` and is neither such a setting nor `nvlink_metrics`; it changes nothing.
     pub fn read(&mut self, parameters: &str) -> Vec<String> {
@@ -69,20 +73,18 @@ impl Rules {
                 "nvlink_span=larger" => self.span = Span::Larger,
                 "nvlink_span=degraded" => self.span = Span::Degraded,
                 other if other.starts_with(METRICS) => {}
-                other if other.starts_with(ROOM) => match other[ROOM.len()..].parse() {
-                    Ok(room) => self.room = room,
-                    Err(_) => unknown.push(given.to_owned()),
-                },
-                other if other.starts_with(PREFIX) => unknown.push(given.to_owned()),
-                _ => {}
+                other => {
+                    let number = |name| other.strip_prefix(name).map(str::parse::<u32>);
+                    match (number(ROOM), number(PATIENCE)) {
+                        (Some(Ok(trays)), _) => self.room = trays,
+                        (_, Some(Ok(minutes))) => self.patience = minutes,
+                        _ if other.starts_with(PREFIX) => unknown.push(given.to_owned()),
+                        _ => {}
+                    }
+                }
             }
         }
         unknown
-    }
-
-    /// The room that this job leaves to larger ones where it can choose; none where it is no smaller itself.
-    pub fn room_for(&self, trays: u32) -> Option<u32> {
-        (trays < self.room).then_some(self.room)
     }
 
     /// Whether a job of so many trays, without segments, may span while no partition has so many healthy trays.
@@ -163,9 +165,10 @@ mod tests {
             rules.read("nvlink_room=sixteen,nvlink_room=-1,nvlink_room="),
             ["nvlink_room=sixteen", "nvlink_room=-1", "nvlink_room="]
         );
-        assert_eq!((rules.room, rules.room_for(1)), (0, None));
-        assert!(rules.read("NVLINK_ROOM=16").is_empty());
-        assert_eq!([1, 15, 16, 18].map(|trays| rules.room_for(trays)), [Some(16), Some(16), None, None]);
+        assert_eq!(rules.read("nvlink_patience=1h"), ["nvlink_patience=1h"]);
+        assert_eq!((rules.room, rules.patience), (0, 0));
+        assert!(rules.read("NVLINK_ROOM=16,nvlink_patience=240").is_empty());
+        assert_eq!((rules.room, rules.patience), (16, 240));
     }
 
     #[test]

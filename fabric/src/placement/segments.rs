@@ -22,7 +22,7 @@ pub(super) fn candidates(
     if required != request.required {
         return Err(Refusal::RequiredTraysOutside { required: request.required });
     }
-    let job = Segments { size: segment, wanted: request.trays / segment, spread: request.spread };
+    let job = Segments { size: segment, wanted: request.trays / segment, spread: request.spread, request };
     let size = if request.consolidate { job.group_size(partitions, rules) } else { usize::MAX };
     let mut found = Vec::new();
     let (mut best_room, mut apart) = (0, true);
@@ -55,10 +55,11 @@ pub(super) fn candidates(
 }
 
 /// The segments of a job.
-struct Segments {
+struct Segments<'r> {
     size: u32,
     wanted: u32,
     spread: bool,
+    request: &'r Request,
 }
 
 /// A partition that still has room.
@@ -67,11 +68,11 @@ struct Room {
     segments: u32,
     free: u32,
     weight: u64,
-    delays_room: bool,
+    spare: u32,
     used: bool,
 }
 
-impl Segments {
+impl Segments<'_> {
     /// How many fit into so many trays.
     fn fit(&self, trays: u32) -> u32 {
         let fit = trays / self.size;
@@ -108,19 +109,19 @@ impl Segments {
         let mut open = Vec::new();
         for partition in group {
             let p = &partitions[partition];
-            let (mut segments, forced) = (self.fit(p.free), p.required.div_ceil(self.size));
+            let (mut segments, forced) = (self.fit(p.allowed(self.request)), p.required.div_ceil(self.size));
             segments = segments.checked_sub(forced)?;
             left = left.checked_sub(forced)?;
             if forced > 0 {
                 shares.push(Share { partition, trays: forced * self.size });
             }
             if segments > 0 {
-                let Partition { free, weight, delays_room, .. } = *p;
-                open.push(Room { partition, segments, free, weight, delays_room, used: forced > 0 });
+                let Partition { free, weight, spare, .. } = *p;
+                open.push(Room { partition, segments, free, weight, spare, used: forced > 0 });
             }
         }
         while left > 0 {
-            let index = next(&open, left)?;
+            let index = next(&open, left, self.size)?;
             let chosen = open.swap_remove(index);
             let take = chosen.segments.min(left);
             left -= take;
@@ -132,13 +133,13 @@ impl Segments {
 
 /// The next partition to fill: one that is used anyway, else the best fit that takes all the rest, else the one that takes
 /// most of it.
-fn next(open: &[Room], left: u32) -> Option<usize> {
+fn next(open: &[Room], left: u32, size: u32) -> Option<usize> {
     let rooms = || open.iter().enumerate();
     let used = rooms().filter(|(_, room)| room.used).min_by_key(|(_, room)| room.partition);
     let takes_all = || {
         rooms()
             .filter(|(_, room)| room.segments >= left)
-            .min_by_key(|(_, room)| (room.weight, room.delays_room, room.free, room.partition))
+            .min_by_key(|(_, room)| (room.weight, room.spare < left * size, room.free, room.partition))
     };
     let takes_most =
         || rooms().min_by_key(|(_, room)| (Reverse(room.segments), room.weight, room.free, room.partition));

@@ -20,12 +20,13 @@ pub(super) struct Fitting {
 
 /// Lowest weight, no room delayed, least damage, enough trays of that weight.
 fn rank(partition: &Partition, request: &Request) -> Rank {
-    (partition.weight, partition.delays_room, partition.idle, partition.free, partition.light < request.trays)
+    let delays_room = partition.spare < request.trays;
+    (partition.weight, delays_room, partition.idle, partition.free, partition.light < request.trays)
 }
 
 /// Whether the job could lie in the partition now.
 fn fits(partition: &Partition, request: &Request) -> bool {
-    partition.free >= request.trays && partition.required == request.required
+    partition.allowed(request) >= request.trays && partition.required == request.required
 }
 
 /// The positions of those best partitions among which only health and position decide; none when one is better than all

@@ -10,11 +10,11 @@ fn candidates(partitions: &[Partition], request: &Request) -> Result<Vec<Candida
 }
 
 fn partition(trays: u32, healthy: u32, free: u32) -> Partition {
-    Partition { trays, healthy, free, idle: free, required: 0, weight: 1, light: free, delays_room: false }
+    Partition { trays, healthy, free, idle: free, required: 0, weight: 1, light: free, spare: free }
 }
 
 fn job(trays: u32) -> Request {
-    Request { trays, segment: None, spread: false, consolidate: false, required: 0 }
+    Request { trays, segment: None, spread: false, consolidate: false, required: 0, held: false }
 }
 
 fn in_segments(trays: u32, segment: u32) -> Request {
@@ -178,7 +178,7 @@ fn of_equal_partitions_the_degraded_one_takes_the_small_job() {
 
 #[test]
 fn a_small_job_goes_where_it_delays_no_room_then_best_fit() {
-    let delayed = |free| Partition { delays_room: true, ..partition(18, 18, free) };
+    let delayed = |free| Partition { spare: 0, ..partition(18, 18, free) };
     let racks = [delayed(4), partition(18, 18, 18), partition(18, 18, 12), delayed(18)];
     let order: Vec<usize> =
         candidates(&racks, &job(4)).unwrap().iter().filter_map(Candidate::only_partition).collect();

@@ -153,35 +153,60 @@ const DEBIAN_26_05_5: Layout = Layout {
     conf: ConfLayout { topology_param: 1568 },
 };
 
-/// Members of `job_record_t` that tell how long a job keeps its nodes. `slurm-nvlink-confirm` cannot measure them: no topology
-/// plugin of Slurm reads them.
+/// Members that tell how long a job keeps its nodes and where it stands in the queue: of `job_record_t`, where nothing else is
+/// said. `slurm-nvlink-confirm` cannot measure them: no topology plugin of Slurm reads them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimesLayout {
+    /// `begin_time` of `job_details_t`, `time_t`: of a job that waits, since when it could start (`EligibleTime`).
+    pub begin_time: usize,
     /// `end_time`, `time_t`: of a job that runs, when it reaches its time limit.
     pub end_time: usize,
     /// `job_state`, u32.
     pub job_state: usize,
     /// `node_bitmap`, bitmap pointer: the nodes that it has.
     pub node_bitmap: usize,
+    /// `part_ptr`, pointer to the Slurm partition in which it waits or runs.
+    pub part_ptr: usize,
+    /// `priority`, u32: higher is earlier.
+    pub priority: usize,
     /// `time_limit`, u32, minutes.
     pub time_limit: usize,
 }
 
 impl TimesLayout {
-    /// Each member's offset and size.
-    const fn members(&self) -> [(usize, usize); 4] {
-        [(self.end_time, 8), (self.job_state, 4), (self.node_bitmap, 8), (self.time_limit, 4)]
+    /// Offset and size of each member of `job_record_t`.
+    const fn of_jobs(&self) -> [(usize, usize); 6] {
+        [
+            (self.end_time, 8),
+            (self.job_state, 4),
+            (self.node_bitmap, 8),
+            (self.part_ptr, 8),
+            (self.priority, 4),
+            (self.time_limit, 4),
+        ]
     }
 
-    /// Bytes from the start of the record to the end of the last of them.
+    /// Bytes from the start of the job's details to the end of the last of their members.
+    pub fn extent_of_details(&self) -> usize {
+        self.begin_time + 8
+    }
+
+    /// Bytes from the start of the job's record to the end of the last of its members.
     pub fn extent(&self) -> usize {
-        self.members().into_iter().map(|(offset, width)| offset + width).max().unwrap_or(0)
+        self.of_jobs().into_iter().map(|(offset, width)| offset + width).max().unwrap_or(0)
     }
 }
 
 /// The same of [`DEBIAN_26_05_5`]: the headers of 26.05.3 plus eight bytes, and what the job list of a slurmctld at work has there.
-const DEBIAN_26_05_5_TIMES: TimesLayout =
-    TimesLayout { end_time: 280, job_state: 520, node_bitmap: 664, time_limit: 1112 };
+const DEBIAN_26_05_5_TIMES: TimesLayout = TimesLayout {
+    begin_time: 48,
+    end_time: 280,
+    job_state: 520,
+    node_bitmap: 664,
+    part_ptr: 784,
+    priority: 840,
+    time_limit: 1112,
+};
 
 /// A build of Slurm on which a layout was confirmed.
 pub struct KnownBuild {
@@ -261,10 +286,20 @@ mod tests {
             assert_eq!(known.layout.implausible(), None, "{}", known.name);
             let of_jobs = MEMBERS.iter().filter(|member| member.name.starts_with("job."));
             let of_jobs = of_jobs.map(|member| ((member.of)(&known.layout), member.width));
-            let mut members: Vec<_> = of_jobs.chain(known.times.members()).collect();
-            members.sort_unstable();
-            assert!(members.iter().all(|(offset, width)| offset.is_multiple_of(*width)), "{}", known.name);
-            assert!(members.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{}", known.name);
+            let of_details = MEMBERS.iter().filter(|member| member.name.starts_with("details."));
+            let of_details = of_details.map(|member| ((member.of)(&known.layout), member.width));
+            for mut members in [
+                of_jobs.chain(known.times.of_jobs()).collect::<Vec<_>>(),
+                of_details.chain([(known.times.begin_time, 8)]).collect(),
+            ] {
+                members.sort_unstable();
+                assert!(
+                    members.iter().all(|(offset, width)| offset.is_multiple_of(*width)),
+                    "{}",
+                    known.name
+                );
+                assert!(members.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{}", known.name);
+            }
         }
         let mut copy = Layout::UNKNOWN;
         for member in MEMBERS {

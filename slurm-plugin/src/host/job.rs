@@ -23,6 +23,17 @@ pub(crate) enum Odd {
     ChannelPerSegment,
 }
 
+/// Where a job stands in the queue, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Queued {
+    /// The Slurm partition in which Slurm tries it now: the address of its record, which is never followed.
+    pub(crate) slurm_partition: usize,
+    /// Higher is earlier.
+    pub(crate) priority: u32,
+    /// Since when it could start, in seconds since 1970.
+    pub(crate) eligible: u64,
+}
+
 /// The part of a job that decides where it may lie.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Job<'a> {
@@ -40,6 +51,8 @@ pub(crate) struct Job<'a> {
     pub(crate) backfill_test: bool,
     /// Minutes that it may run, `u32::MAX` and just below for no limit; None where the build's place of it is not known.
     pub(crate) time_limit: Option<u32>,
+    /// Its place in the queue; None where the build's places of that are not known.
+    pub(crate) queued: Option<Queued>,
     /// Nodes that the job names, as words of a node bitmap.
     pub(crate) required: Option<&'a [u64]>,
     /// Why the job is left to stock, if it is.
@@ -69,7 +82,7 @@ impl Job<'_> {
         if !job.has_magic(layout.job.magic, JOB_MAGIC_VALUE) {
             return None;
         }
-        let details = record(job.pointer(layout.job.details)?, layout.details.extent());
+        let details = record(job.pointer(layout.job.details)?, records.details_extent());
         if !details.has_magic(layout.details.magic, DETAILS_MAGIC_VALUE) {
             return None;
         }
@@ -93,9 +106,16 @@ impl Job<'_> {
                 Some(required)
             }
         };
-        let time_limit = match records.times() {
-            Some(times) => Some(job.u32(times.time_limit)?),
-            None => None,
+        let (time_limit, queued) = match records.times() {
+            Some(times) => {
+                let queued = Queued {
+                    slurm_partition: job.pointer(times.part_ptr)?,
+                    priority: job.u32(times.priority)?,
+                    eligible: details.u64(times.begin_time)?,
+                };
+                (Some(job.u32(times.time_limit)?), Some(queued))
+            }
+            None => (None, None),
         };
         let channel_per_segment = match job.pointer(layout.job.network)? {
             0 => false,
@@ -123,6 +143,7 @@ impl Job<'_> {
             consolidate: flags & CONSOLIDATE_SEGMENTS != 0,
             backfill_test: flags & BACKFILL_TEST != 0,
             time_limit,
+            queued,
             required,
             odd,
         })
@@ -162,7 +183,7 @@ mod tests {
 
     impl Fields {
         fn new() -> Self {
-            let mut records = Self { job: vec![0; 64], details: vec![0; 64] };
+            let mut records = Self { job: vec![0; 96], details: vec![0; 64] };
             let details = records.details.as_ptr() as u64;
             records.job(4, &JOB_MAGIC_VALUE.to_ne_bytes());
             records.job(16, &details.to_ne_bytes());
@@ -197,16 +218,31 @@ mod tests {
     }
 
     #[test]
-    fn a_time_limit_is_read_where_its_place_is_known() {
+    fn a_time_limit_and_a_place_in_the_queue_are_read_where_their_places_are_known() {
         let mut records = Fields::new();
         records.job(48, &90u32.to_ne_bytes());
-        // SAFETY: the records live in `records` and are longer than every offset.
-        let read =
-            |known: &Records| unsafe { Job::read(records.job.as_ptr().cast(), known) }.unwrap().time_limit;
-        assert_eq!(read(&Records::new(LAYOUT)), None);
-        let times = TimesLayout { end_time: 56, job_state: 52, node_bitmap: 72, time_limit: 48 };
+        records.job(80, &0x1234usize.to_ne_bytes());
+        records.job(88, &7u32.to_ne_bytes());
+        records.details(40, &1_700_000_000u64.to_ne_bytes());
+        let read = |known: &Records| {
+            // SAFETY: the records live in `records` and are longer than every offset.
+            let job = unsafe { Job::read(records.job.as_ptr().cast(), known) }.unwrap();
+            (job.time_limit, job.queued)
+        };
+        assert_eq!(read(&Records::new(LAYOUT)), (None, None));
+        let times = TimesLayout {
+            begin_time: 40,
+            end_time: 56,
+            job_state: 52,
+            node_bitmap: 72,
+            part_ptr: 80,
+            priority: 88,
+            time_limit: 48,
+        };
         let known = Records::with_times(LAYOUT, times);
-        assert_eq!((read(&known), known.job_extent()), (Some(90), 80));
+        let queued = Queued { slurm_partition: 0x1234, priority: 7, eligible: 1_700_000_000 };
+        assert_eq!(read(&known), (Some(90), Some(queued)));
+        assert_eq!((known.job_extent(), known.details_extent()), (92, 48));
     }
 
     #[test]

@@ -21,7 +21,7 @@ const ALLOCATION_MAGIC: u64 = 0x42;
 #[derive(Debug)]
 pub(crate) struct Records {
     layout: Layout,
-    /// Where a job's times are, on builds of which that is known.
+    /// Where a job's times and its place in the queue are, on builds of which that is known.
     times: Option<TimesLayout>,
     jobs_proven: AtomicBool,
     nodes_proven: AtomicBool,
@@ -56,6 +56,11 @@ impl Records {
     /// Bytes from the start of a job's record to the end of the last member that is read.
     pub(crate) fn job_extent(&self) -> usize {
         self.times.map_or(0, |times| times.extent()).max(self.layout.job.extent())
+    }
+
+    /// The same for a job's details.
+    pub(crate) fn details_extent(&self) -> usize {
+        self.times.map_or(0, |times| times.extent_of_details()).max(self.layout.details.extent())
     }
 
     /// Whether a job's record and its details were as the layout says.

@@ -82,8 +82,15 @@ mod tests {
     use crate::abi::BITSTR_MAGIC_VALUE;
     use crate::abi::layout::{TimesLayout, known_layout_for_tests};
 
-    const TIMES: TimesLayout =
-        TimesLayout { end_time: 656, job_state: 664, node_bitmap: 648, time_limit: 668 };
+    const TIMES: TimesLayout = TimesLayout {
+        begin_time: 0,
+        end_time: 656,
+        job_state: 664,
+        node_bitmap: 648,
+        part_ptr: 672,
+        priority: 680,
+        time_limit: 668,
+    };
 
     #[test]
     fn a_job_with_nodes_is_read_and_no_other() {

@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fabric::placement;
+use fabric::placement::Leaves;
 
 use crate::bits;
 use crate::host::eval::Eval;
@@ -87,29 +87,28 @@ fn end(job: &Job<'_>, now: u64) -> Option<u64> {
     job.time_limit.map(limit)
 }
 
-/// The room that a job leaves where it can choose.
-pub(super) struct Leaves<'e> {
+/// What trays the job can have and leave the room that it has to leave.
+pub(super) struct Room<'e> {
     ends: &'e Ends,
     /// Nodes that run nothing.
     idle: &'e [u64],
     /// Nodes that are neither drained nor down.
     available: &'e [u64],
-    room: u32,
-    trays: u32,
+    leaves: Leaves,
     end: u64,
 }
 
-impl<'e> Leaves<'e> {
-    /// For a job on so many trays; None where nothing is known of its end.
-    pub(super) fn of(ends: &'e Ends, room: u32, trays: u32, job: &Job<'_>) -> Option<Self> {
+impl<'e> Room<'e> {
+    /// For a job that leaves so much; None where nothing is known of its end.
+    pub(super) fn of(ends: &'e Ends, leaves: Leaves, job: &Job<'_>) -> Option<Self> {
         let (idle, available) = (node::idle().unwrap_or(&[]), node::available().unwrap_or(&[]));
-        Some(Self { ends, idle, available, room, trays, end: end(job, process::now())? })
+        Some(Self { ends, idle, available, leaves, end: end(job, process::now())? })
     }
 
-    /// Whether the job would delay the room in a partition of which `free` nodes are usable and `others` are not.
-    pub(super) fn is_delayed(&self, free: u32, others: impl Iterator<Item = usize>) -> bool {
-        if free < self.trays {
-            return false;
+    /// How many trays the job can have in a partition of which `free` nodes are usable and `others` are not.
+    pub(super) fn spare(&self, free: u32, others: impl Iterator<Item = usize>) -> u32 {
+        if free == 0 {
+            return 0;
         }
         let end = |node: usize| match self.ends.nodes.get(node) {
             // Kept for somebody else.
@@ -119,7 +118,7 @@ impl<'e> Leaves<'e> {
         };
         let mut ends: Vec<u64> =
             others.filter(|&node| bits::contains(self.available, node)).filter_map(end).collect();
-        placement::delays_room(self.room, free, &mut ends, self.trays, self.end)
+        self.leaves.spare(free, &mut ends, self.end)
     }
 }
 
@@ -136,6 +135,7 @@ mod tests {
             consolidate: false,
             backfill_test: false,
             time_limit,
+            queued: None,
             required: None,
             odd: None,
         }
@@ -164,19 +164,19 @@ mod tests {
     fn what_is_drained_or_unknown_is_never_free() {
         // Nodes 0 to 3 of a partition of 6 are busy until 100, 200, 200 and for nobody knows how long; 4 and 5 are usable.
         let ends = Ends { nodes: vec![100, 200, 200, 0], looked: 0 };
-        let delays = |room, minutes: u64, idle: u64, available: u64| {
+        let leaves = |room| Leaves { room, larger: None, held: false };
+        let spare = |room, minutes: u64, idle: u64, available: u64| {
             let (idle, available) = (&[idle][..], &[available][..]);
-            let leaves = Leaves { ends: &ends, idle, available, room, trays: 2, end: 60 * minutes };
-            // Not where there are not enough.
-            assert!(!leaves.is_delayed(1, 0..4));
-            leaves.is_delayed(2, 0..4)
+            let room = Room { ends: &ends, idle, available, leaves: leaves(room), end: 60 * minutes };
+            assert_eq!(room.spare(0, 0..4), 0);
+            room.spare(2, 0..4)
         };
-        // Room for 4 is there at 200, for 6 never.
-        assert_eq!([3, 4].map(|minutes| delays(4, minutes, 0, 0b11_1111)), [false, true]);
-        assert!(!delays(6, 4, 0, 0b11_1111));
+        // Room for 4 is there at 200, with one to spare, for 6 never.
+        assert_eq!([3, 4].map(|minutes| spare(4, minutes, 0, 0b11_1111)), [2, 1]);
+        assert_eq!(spare(6, 4, 0, 0b11_1111), 2);
         // Node 1 is drained, node 3 is kept for somebody else.
-        assert!(!delays(5, 4, 0, 0b11_1101));
-        assert!(delays(5, 4, 0b1000, 0b11_1101));
-        assert!(Leaves::of(&ends, 4, 2, &job(None)).is_none());
+        assert_eq!(spare(5, 4, 0, 0b11_1101), 2);
+        assert_eq!(spare(5, 4, 0b1000, 0b11_1101), 0);
+        assert!(Room::of(&ends, leaves(4), &job(None)).is_none());
     }
 }

@@ -7,7 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use fabric::placement::Refusal;
 
 /// The words of [`Reason::word`].
-pub(crate) const WORDS: [&str; 11] = [
+pub(crate) const WORDS: [&str; 12] = [
+    "kept-for-larger",
     "no-partition-free",
     "no-room-for-segments",
     "poor-segments",
@@ -58,6 +59,7 @@ impl Reason {
                 Refusal::RequiredTraysInTheWay { .. } => "required-trays-in-the-way",
                 Refusal::TooFewFreeToSpan { .. } => "too-few-free-to-span",
                 Refusal::NoRoomForSegments { .. } => "no-room-for-segments",
+                Refusal::KeptForLarger => "kept-for-larger",
                 Refusal::SegmentTooLarge { .. } => "segment-too-large",
             },
             Self::TooFewCpus { .. } => "too-few-cpus",
@@ -127,6 +129,7 @@ mod tests {
             Refusal::RequiredTraysInTheWay { required: 1, segment: 1 },
             Refusal::TooFewFreeToSpan { wanted: 1, partitions: 1, within, best_free: 0 },
             Refusal::NoRoomForSegments { wanted: 1, segment: 1, room: 0, spread: false, within },
+            Refusal::KeptForLarger,
             Refusal::SegmentTooLarge { segment: 1, largest: 0 },
         ];
         let others = [

@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use fabric::placement::{Candidate, Partition, Request};
 
-use super::ends::Leaves;
+use super::ends::Room;
 use crate::bits;
 use crate::host::eval::Eval;
 use crate::host::job::Job;
@@ -22,7 +22,7 @@ pub(super) struct Survey<'s> {
     /// The usable nodes that are looked at: all of them, or those with enough CPUs.
     pub(super) usable: &'s [u64],
     /// The room that the job leaves, where the site keeps some.
-    pub(super) leaves: Option<&'s Leaves<'s>>,
+    pub(super) room: Option<&'s Room<'s>>,
 }
 
 /// Which nodes of a partition are taken first; equal ones in order.
@@ -89,9 +89,7 @@ impl Survey<'_> {
                 idle: idle.as_deref().map_or(free, |idle| block.overlap(idle)),
                 weight,
                 light,
-                delays_room: self
-                    .leaves
-                    .is_some_and(|leaves| leaves.is_delayed(free, block.others(self.usable))),
+                spare: self.room.map_or(free, |room| room.spare(free, block.others(self.usable))),
             }
         };
         self.model.blocks.iter().zip(&free).map(partition).collect()

@@ -5,6 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use fabric::placement::Standing;
+
 use crate::Seconds;
 use crate::cluster::Cluster;
 use crate::job::{Ask, Job};
@@ -96,52 +98,64 @@ impl Scheduler {
         let mut free = cluster.usable();
         let mut beside: Option<(Seconds, TraySet)> = None;
         let mut behind = 0;
+        // Of the jobs that wait for others to end, the largest piece.
+        let mut ahead = 0;
         for number in queue.iter() {
             let job = &jobs[number];
-            let end = now + job.limit;
+            let ask = job.ask();
+            let about =
+                About { ask, end: now + job.limit, standing: Standing { ahead, waited: now - job.submit } };
             if let Some((start, beside)) = &mut beside {
                 behind += 1;
                 if behind > self.depth {
                     break;
                 }
-                let is_short = end <= *start;
-                let refused = self.refused.contains_key(&job.ask())
-                    || !is_short && self.refused_beside.contains(&job.ask());
-                if refused {
-                    continue;
-                }
+                let is_short = about.end <= *start;
+                let is_refused =
+                    self.refused.contains_key(&ask) || !is_short && self.refused_beside.contains(&ask);
                 let usable = if is_short { &free } else { &*beside };
-                match on(cluster, usable, &decision, job.ask(), end, placer)? {
-                    Ok(trays) => {
+                let answer =
+                    if is_refused { None } else { Some(on(cluster, usable, &decision, about, placer)?) };
+                match answer {
+                    Some(Ok(trays)) => {
                         free.remove_all(&trays);
                         beside.remove_all(&trays);
-                        decision.start(number, trays, end);
+                        decision.start(number, trays, about.end);
+                        continue;
                     }
-                    Err(why) if is_short => {
-                        self.refused.insert(job.ask(), why);
+                    Some(Err(why)) if why.is_for_now() => {}
+                    Some(Err(why)) if is_short => {
+                        self.refused.insert(ask, why);
                     }
-                    Err(_) => {
-                        self.refused_beside.insert(job.ask());
+                    Some(Err(_)) => {
+                        self.refused_beside.insert(ask);
                     }
+                    None => {}
+                }
+                if !self.hopeless.contains(&ask) {
+                    ahead = ahead.max(ask.request().piece());
                 }
                 continue;
             }
-            let why = match self.refused.get(&job.ask()) {
+            let why = match self.refused.get(&ask) {
                 Some(&why) => why,
-                None => match on(cluster, &free, &decision, job.ask(), end, placer)? {
+                None => match on(cluster, &free, &decision, about, placer)? {
                     Ok(trays) => {
                         free.remove_all(&trays);
-                        decision.start(number, trays, end);
+                        decision.start(number, trays, about.end);
                         continue;
                     }
                     Err(why) => {
-                        self.refused.insert(job.ask(), why);
+                        if !why.is_for_now() {
+                            self.refused.insert(ask, why);
+                        }
                         why
                     }
                 },
             };
             decision.blocked.get_or_insert(Blocked { job: number, why });
             if let Some(reservation) = self.reserve(number, now, cluster, jobs, &decision, placer)? {
+                ahead = ahead.max(ask.request().piece());
                 let mut outside = free.clone();
                 outside.remove_all(&reservation.trays);
                 beside = Some((reservation.start, outside));
@@ -182,20 +196,30 @@ impl Scheduler {
     }
 }
 
-/// Asks the placer for a job that would reach its time limit at `end`, unless it is clear that there are too few trays.
+/// What a placer is told of a job.
+#[derive(Debug, Clone, Copy)]
+struct About {
+    ask: Ask,
+    /// When it would reach its time limit if it started now.
+    end: Seconds,
+    standing: Standing,
+}
+
+/// Asks the placer for a job, unless it is clear that there are too few trays.
 fn on(
     cluster: &Cluster<'_>,
     usable: &TraySet,
     decision: &Decision,
-    ask: Ask,
-    end: Seconds,
+    about: About,
     placer: &mut dyn Placer,
 ) -> Result<Result<Vec<u32>, Refused>, PlacerFault> {
+    let About { ask, end, standing } = about;
     let count = usable.count();
     if count < ask.trays {
         return Ok(Err(Refused::TooFew { wanted: ask.trays, usable: count }));
     }
-    placer.place(View { site: cluster.site, up: &cluster.up, usable, ends: &decision.ends, end }, ask)
+    placer
+        .place(View { site: cluster.site, up: &cluster.up, usable, ends: &decision.ends, end, standing }, ask)
 }
 
 /// The earliest moment at which the job fits when running jobs, and those that start now, go on until their time limits.
@@ -207,7 +231,8 @@ fn earliest(
     decision: &Decision,
     placer: &mut dyn Placer,
 ) -> Result<Option<Reservation>, PlacerFault> {
-    let (ask, end) = (job.ask(), now + job.limit);
+    let ask = job.ask();
+    let about = About { ask, end: now + job.limit, standing: Standing::default() };
     // Ends, each with the job and what it gives back.
     let running =
         cluster.running().iter().map(|(&job, run)| (run.limit_end.max(now), job, run.trays.as_slice()));
@@ -237,7 +262,7 @@ fn earliest(
     let mut fits = None;
     let (mut at, mut step) = (low, 1);
     while !ends.is_empty() {
-        match on(cluster, &after(at), decision, ask, end, placer)? {
+        match on(cluster, &after(at), decision, about, placer)? {
             Ok(trays) => {
                 fits = Some((at, trays));
                 break;
@@ -253,7 +278,7 @@ fn earliest(
     let Some((mut high, mut trays)) = fits else { return Ok(None) };
     while low < high {
         let middle = low + (high - low) / 2;
-        match on(cluster, &after(middle), decision, ask, end, placer)? {
+        match on(cluster, &after(middle), decision, about, placer)? {
             Ok(found) => (high, trays) = (middle, found),
             Err(_) => low = middle + 1,
         }

@@ -51,11 +51,7 @@ impl Ask {
             spread: false,
             consolidate: false,
             required: 0,
+            held: false,
         }
-    }
-
-    /// Trays that must share a partition, if the job is no larger than one.
-    pub fn piece(self) -> u32 {
-        if self.segment == 0 { self.trays } else { self.segment }
     }
 }

@@ -6,7 +6,7 @@ mod ours;
 use std::error::Error;
 use std::fmt;
 
-use fabric::placement::{Outlook, Refusal};
+use fabric::placement::{Outlook, Refusal, Standing};
 
 use crate::Seconds;
 use crate::job::Ask;
@@ -29,6 +29,8 @@ pub struct View<'v> {
     pub ends: &'v [Seconds],
     /// When this job would reach its own if it started now.
     pub end: Seconds,
+    /// Where it stands in the queue.
+    pub standing: Standing,
 }
 
 /// Why a job cannot be placed on the usable trays.
@@ -53,7 +55,7 @@ pub type PlacerFault = Box<dyn Error + Send + Sync>;
 /// Chooses trays for jobs.
 ///
 /// It must be monotone: what it refuses on some trays it refuses on fewer of them, whenever jobs end. The replay does not ask
-/// again what follows from an earlier answer.
+/// again what follows from an earlier answer. [`Refusal::KeptForLarger`] is about one job at one time, and nothing follows from it.
 pub trait Placer {
     /// Trays for the job out of the usable ones, or why there are none.
     ///
@@ -67,21 +69,28 @@ pub trait Placer {
     /// # Errors
     /// The placer itself is broken.
     fn outlook(&mut self, site: &Site, up: &TraySet, ask: Ask) -> Result<Outlook, PlacerFault> {
+        let standing = Standing::default();
         let usable = |up: &TraySet| {
             let mut usable = up.clone();
             site.hold_back(up, &mut usable);
             usable
         };
-        if self.place(View { site, up, usable: &usable(up), ends: &[], end: 0 }, ask)?.is_ok() {
+        if self.place(View { site, up, usable: &usable(up), ends: &[], end: 0, standing }, ask)?.is_ok() {
             return Ok(Outlook::Later);
         }
         let all = TraySet::full(site.trays());
-        let mended = self.place(View { site, up: &all, usable: &usable(&all), ends: &[], end: 0 }, ask)?;
+        let mended =
+            self.place(View { site, up: &all, usable: &usable(&all), ends: &[], end: 0, standing }, ask)?;
         Ok(if mended.is_ok() { Outlook::WhenMended } else { Outlook::Never })
     }
 }
 
 impl Refused {
+    /// Whether it is about one job at one time, and not about all that ask for the same.
+    pub(crate) fn is_for_now(&self) -> bool {
+        matches!(self, Self::Policy(Refusal::KeptForLarger))
+    }
+
     /// The kind of reason, without numbers.
     pub fn kind(&self) -> String {
         match self {
@@ -91,6 +100,7 @@ impl Refused {
                 Refusal::NoPartitionFree { .. } => "no NVLink partition has enough free trays",
                 Refusal::TooFewFreeToSpan { .. } => "the fewest NVLink partitions have too few free trays",
                 Refusal::NoRoomForSegments { .. } => "no room for all segments",
+                Refusal::KeptForLarger => "left to larger jobs ahead",
                 Refusal::SegmentTooLarge { .. } => "a segment is larger than every NVLink partition",
                 _ => "required trays",
             }

@@ -26,6 +26,7 @@ mod tests {
     use super::*;
     use crate::site::Site;
     use crate::trays::TraySet;
+    use fabric::placement::Standing;
 
     #[test]
     fn the_first_free_trays_are_taken_over_every_border() {
@@ -36,7 +37,14 @@ mod tests {
         let ask = |trays| {
             Naive
                 .place(
-                    View { site: &site, up: &up, usable: &usable, ends: &[], end: 0 },
+                    View {
+                        site: &site,
+                        up: &up,
+                        usable: &usable,
+                        ends: &[],
+                        end: 0,
+                        standing: Standing::default(),
+                    },
                     Ask { trays, segment: 0 },
                 )
                 .unwrap()

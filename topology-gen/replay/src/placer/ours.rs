@@ -1,6 +1,6 @@
 //! Our placement core, the one that the plugin and `topology-gen why` use.
 
-use fabric::placement::{Partition, Rules, candidates, delays_room};
+use fabric::placement::{Leaves, Partition, Request, Rules, candidates};
 
 use super::{Placer, PlacerFault, Refused, View};
 use crate::Seconds;
@@ -30,17 +30,17 @@ impl Placer for Ours {
         if self.rules.levels != *view.site.levels() {
             self.rules.levels = view.site.levels().clone();
         }
-        let room = self.rules.room_for(ask.trays);
+        let leaves = self.rules.leaves(ask.trays, view.standing);
         let ends = &mut self.ends;
         self.partitions.clear();
         self.partitions.extend(view.site.partitions().iter().map(|trays| {
             let capacity = view.site.capacity(trays);
             let free = view.usable.count_in(trays);
-            let mut delays_room = |room| {
+            let mut spare = |leaves: Leaves| {
                 let busy = view.up.ones_in(trays).filter(|&tray| !view.usable.contains(tray));
                 ends.clear();
                 ends.extend(busy.map(|tray| view.ends.get(tray as usize).copied().unwrap_or(0)));
-                delays_room(room, free, ends, ask.trays, view.end)
+                leaves.spare(free, ends, view.end)
             };
             Partition {
                 trays: capacity,
@@ -50,10 +50,11 @@ impl Placer for Ours {
                 required: 0,
                 weight: 0,
                 light: free,
-                delays_room: free >= ask.trays && room.is_some_and(&mut delays_room),
+                spare: leaves.map_or(free, &mut spare),
             }
         }));
-        let candidate = match candidates(&self.partitions, &ask.request(), &self.rules) {
+        let request = Request { held: leaves.is_some_and(|leaves| leaves.held), ..ask.request() };
+        let candidate = match candidates(&self.partitions, &request, &self.rules) {
             Ok(mut ways) => ways.next().ok_or("the placement core offers no candidate")?,
             Err(refusal) => return Ok(Err(Refused::Policy(refusal))),
         };
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
     use crate::site::Site;
     use crate::trays::TraySet;
-    use fabric::placement::{Outlook, Refusal};
+    use fabric::placement::{Outlook, Refusal, Standing};
 
     #[test]
     fn a_small_job_leaves_room_by_the_time_limits() {
@@ -83,7 +84,8 @@ mod tests {
         let ends = [100, 100, 0, 0, 500, 500, 0, 0];
         let chosen = |room, end| {
             let mut ours = Ours::new(Rules { room, ..Rules::default() });
-            let view = View { site: &site, up: &up, usable: &usable, ends: &ends, end };
+            let standing = Standing::default();
+            let view = View { site: &site, up: &up, usable: &usable, ends: &ends, end, standing };
             ours.place(view, Ask { trays: 2, segment: 0 }).unwrap().unwrap()
         };
         assert_eq!([chosen(3, 90), chosen(3, 300), chosen(3, 600)], [[2, 3], [6, 7], [2, 3]]);
@@ -100,7 +102,14 @@ mod tests {
         let mut ours = Ours::default();
         let mut ask = |trays, segment| {
             ours.place(
-                View { site: &site, up: &up, usable: &usable, ends: &[], end: 0 },
+                View {
+                    site: &site,
+                    up: &up,
+                    usable: &usable,
+                    ends: &[],
+                    end: 0,
+                    standing: Standing::default(),
+                },
                 Ask { trays, segment },
             )
             .unwrap()
