@@ -192,6 +192,26 @@ fn a_small_job_goes_where_it_delays_no_room_then_best_fit() {
 }
 
 #[test]
+fn a_held_job_takes_nothing_but_spare_trays() {
+    let rack = |free, spare| Partition { spare, ..partition(18, 18, free) };
+    let held = |request| Request { held: true, ..request };
+    let racks = [rack(12, 2), rack(17, 1), rack(6, 6)];
+    assert_eq!(best(&racks, &held(job(4))), [(2, 4)]);
+    assert_eq!(tied(&racks, &held(job(2)), &Rules::default()), [0; 0]);
+    // Two segments find no spare place together, one each does.
+    assert_eq!(best(&racks, &held(in_segments(8, 2))), [(0, 2), (2, 6)]);
+    for request in [job(7), in_segments(12, 2)] {
+        assert_eq!(candidates(&racks, &held(request)), Err(Refusal::KeptForLarger));
+        let rules = Rules::default();
+        assert!(candidates(&racks, &request).is_ok());
+        assert_eq!(outlook(&racks, &held(request), &rules), Outlook::Later);
+    }
+    // What does not fit anyway says why.
+    let waits = Refusal::NoPartitionFree { wanted: 18, best_free: 17, best_unhealthy: 0 };
+    assert_eq!(candidates(&racks, &held(job(18))), Err(waits));
+}
+
+#[test]
 fn lower_weight_comes_before_best_fit() {
     let heavy = Partition { weight: 10, ..partition(18, 18, 4) };
     assert_eq!(best(&[heavy, partition(18, 18, 18)], &job(4)), [(1, 4)]);

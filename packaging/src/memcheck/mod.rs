@@ -59,8 +59,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> 
         .without_imex()
         // Under memcheck all takes its time.
         .set("MessageTimeout", "100")
-        // Of the racks' 4 trays: what is remembered of jobs is used.
-        .set("TopologyParam", "nvlink_room=3")
+        // Of the racks' 4 trays: what is remembered of jobs that run and of jobs that wait is used.
+        .set("TopologyParam", "nvlink_room=3,nvlink_patience=1")
         .start()?;
     let loaded = cluster.topology_plugins("ctl")?;
     println!("slurmctld runs under memcheck with {loaded:?}; seed {}", options.seed);

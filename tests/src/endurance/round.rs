@@ -16,8 +16,9 @@ use fabric::JobId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-/// slurmctld forgets ended jobs soon, so that its memory can be compared; small jobs leave room to large ones.
-const SLURM: [(&str, &str); 2] = [("MinJobAge", "30"), ("TopologyParam", "nvlink_room=16")];
+/// slurmctld forgets ended jobs soon, so that its memory can be compared; small jobs leave room to large ones,
+/// and wait a minute for that.
+const SLURM: [(&str, &str); 2] = [("MinJobAge", "30"), ("TopologyParam", "nvlink_room=16,nvlink_patience=1")];
 /// Settings of the IMEX manager: waits shorter than the defaults, which suit hardware, and long enough for 72 trays that share
 /// two cores.
 const IMEX: &str = "[deadlines]\nready_seconds = 60\nown_ready_seconds = 20\nfabric_seconds = 4\n\

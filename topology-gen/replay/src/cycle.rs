@@ -292,13 +292,34 @@ mod tests {
     use crate::cluster::Running;
     use crate::placer::Ours;
     use crate::site::Site;
+    use fabric::placement::Rules;
 
     fn job(trays: u32, limit: Seconds) -> Job {
         Job { name: String::new(), submit: 0, trays, segment: 0, run: limit, limit, priority: 0 }
     }
 
+    /// The same by a site that keeps room for 3 of 4 trays, with so many minutes of patience.
+    fn starts_with_patience(
+        patience: u32,
+        racks: u32,
+        running: &[(&[u32], Seconds)],
+        waiting: &[(u32, Seconds)],
+    ) -> Vec<(usize, Vec<u32>)> {
+        let rules = Rules { room: 3, patience, ..Rules::default() };
+        starts_by(&mut Ours::new(rules), racks, running, waiting)
+    }
+
     /// Starts of one cycle at 100 on racks of 4 trays, with these jobs running (trays, end) and these waiting.
     fn starts(
+        racks: u32,
+        running: &[(&[u32], Seconds)],
+        waiting: &[(u32, Seconds)],
+    ) -> Vec<(usize, Vec<u32>)> {
+        starts_by(&mut Ours::default(), racks, running, waiting)
+    }
+
+    fn starts_by(
+        placer: &mut Ours,
         racks: u32,
         running: &[(&[u32], Seconds)],
         waiting: &[(u32, Seconds)],
@@ -315,7 +336,7 @@ mod tests {
             jobs.push(job(trays, limit));
         }
         let mut scheduler = Scheduler::new(10);
-        let decision = scheduler.cycle(100, &cluster, &queue, &jobs, &mut Ours::default()).unwrap();
+        let decision = scheduler.cycle(100, &cluster, &queue, &jobs, placer).unwrap();
         decision.starts.into_iter().map(|(number, trays)| (number - running.len(), trays)).collect()
     }
 
@@ -339,6 +360,23 @@ mod tests {
     #[test]
     fn a_job_that_can_never_start_reserves_nothing() {
         assert_eq!(starts(1, &[(&[0], 200)], &[(5, 50), (3, 1000)]), [(1, vec![1, 2, 3])]);
+    }
+
+    #[test]
+    fn a_small_job_waits_behind_a_large_one_while_patience_lasts() {
+        // The first rack is whole again at 200 and reserved; in the others 2 trays are free and room for 3 comes at 900.
+        let running: &[(&[u32], Seconds)] = &[(&[0], 200), (&[4, 5], 900), (&[8, 9], 900)];
+        let waiting = [(4, 50), (2, 1000)];
+        assert_eq!(starts_with_patience(0, 3, running, &waiting), [(1, vec![6, 7])]);
+        // It has waited 100 s.
+        assert_eq!(starts_with_patience(1, 3, running, &waiting), [(1, vec![6, 7])]);
+        assert_eq!(starts_with_patience(2, 3, running, &waiting), []);
+        // One that ends before delays nobody; neither does one of a single tray, beside which 3 are still free by then.
+        assert_eq!(starts_with_patience(2, 3, running, &[(4, 50), (2, 800)]), [(1, vec![6, 7])]);
+        assert_eq!(starts_with_patience(2, 3, running, &[(4, 50), (1, 1000)]), [(1, vec![6])]);
+        // Nobody waits behind a small job, or behind one that never starts.
+        assert_eq!(starts_with_patience(2, 2, &running[1..2], &[(2, 1000), (2, 1000)]).len(), 2);
+        assert_eq!(starts_with_patience(2, 3, running, &[(13, 50), (2, 1000)]), [(1, vec![6, 7])]);
     }
 
     #[test]
