@@ -33,6 +33,10 @@ pub(super) const CLAIMS: &[(&str, By)] = &[
         Case("restarts::slurmds_go_on_serving_while_they_wait_for_prologs", "conmgr_quiesce_timeout=300"),
     ),
     ("SwitchType=switch/nvidia_imex", Case("imex_modes::slurm_makes_the_channels", "switch/nvidia_imex")),
+    (
+        "nvlink_patience=180",
+        Case("policy::small_jobs_wait_behind_large_ones_for_a_time", "nvlink_patience=1"),
+    ),
     ("nvlink_room=16", Case("policy::small_jobs_leave_room_to_large_ones", "nvlink_room=2")),
     ("nvlink_span=degraded", Case(SITE_SETTINGS, "nvlink_span=degraded")),
     ("nvlink_split=packed", Case(SITE_SETTINGS, "nvlink_split=packed")),

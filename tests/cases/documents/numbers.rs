@@ -16,6 +16,7 @@ const REPORT: &str = "report.json";
 const SPANNING: &str = "simulate --placer ours --seed 1,2,3 --drained 1 --topology-param nvlink_span=degraded --json report.json";
 const DRAINED: &str = "One tray of 18 drained in every rack";
 const ROOM: &str = "Room for large jobs";
+const PATIENCE: &str = "Patience";
 const LOAD: &str = "How much load a site can take";
 
 pub(super) const STEPS: &[Step] = &[
@@ -78,6 +79,19 @@ pub(super) const STEPS: &[Step] = &[
         then: |cluster, said| {
             succeeds(said)?;
             all(cluster, 3)?.iter().try_for_each(|run| table_has(run, ROOM, &run.whole_row()?))
+        },
+        ..STEP
+    },
+    Step {
+        typed: "topology-gen simulate --placer ours --seed 1,2,3 --topology-param nvlink_room=16,nvlink_patience=180",
+        with: &[("nvlink_patience=180", "nvlink_patience=180 --json report.json")],
+        then: |cluster, said| {
+            succeeds(said)?;
+            all(cluster, 3)?.iter().try_for_each(|run| {
+                table_has(run, PATIENCE, &run.whole_row()?)?;
+                let small = [run.waits(8)?, run.waits(12)?].map(|waits| format!("{waits} |")).join(" ");
+                has_line(PATIENCE, &format!("| {} | {small}", run.0["seed"]))
+            })
         },
         ..STEP
     },

@@ -125,7 +125,7 @@ struct PolicyArgs {
     placer: Vec<Who>,
     /// Settings of the plugin as in slurm.conf's TopologyParam
     ///
-    /// nvlink_split=packed, nvlink_span=degraded, nvlink_room=16.
+    /// nvlink_split=packed, nvlink_span=degraded, nvlink_room=16, nvlink_patience=180.
     #[arg(long, value_name = "PARAMETERS", default_value = "")]
     topology_param: String,
     /// Base size, or -N for N trays to spare: larger jobs span while trays are away
@@ -334,6 +334,13 @@ fn assumptions(args: &Args, scenario: &Scenario, rules: &Rules) -> Vec<String> {
         Span::Degraded => "also jobs that no partition holds while trays are away",
     };
     said.push(format!("ours: jobs over several NVLink partitions are divided {split}; {span} span."));
+    if rules.room > 0 {
+        let mut room = format!("ours: jobs of fewer trays leave room for {}", rules.room);
+        if rules.patience > 0 {
+            room += &format!(", and behind a larger one that waits for it up to {} minutes", rules.patience);
+        }
+        said.push(room + ".");
+    }
     said.push("naive: the free trays with the lowest numbers, whatever partition they are in.".to_owned());
     let rules = args.policy.segments.to_string();
     if !rules.is_empty() {
