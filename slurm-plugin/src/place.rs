@@ -13,7 +13,7 @@ mod survey;
 use std::ffi::c_int;
 use std::num::NonZeroU32;
 
-use fabric::placement::{self, Candidate, Candidates, Outlook, Partition, Request, Share, Standing};
+use fabric::placement::{self, Candidate, Candidates, Partition, Request, Share};
 
 use crate::abi::{TOPO_RC_NO_FIT, TOPO_RC_SEGMENT_NO_FIT, TOPO_RC_SUCCESS};
 use crate::bits;
@@ -21,7 +21,6 @@ use crate::host::eval::Eval;
 use crate::host::job::Job;
 use crate::host::log::{Level, enabled};
 use crate::host::node::{self, NodeTable};
-use crate::host::process;
 use crate::host::record::Records;
 use crate::host::shadow::Shadow;
 use crate::model::Model;
@@ -29,7 +28,6 @@ use crate::{metrics, slurm_log};
 pub(crate) use ends::Ends;
 use ends::Room;
 use failed::Failed;
-use line::Line;
 pub(crate) use reason::WORDS as REASONS;
 use reason::{Reason, digest};
 use said::Topic;
@@ -63,7 +61,7 @@ pub(crate) fn evaluate(
     let Some(nodes) = NodeTable::new(records) else {
         return Outcome::Distrusted("a node's record");
     };
-    let leaves = model.rules.leaves(request.trays, standing(eval, &job, &request, model));
+    let leaves = model.rules.leaves(request.trays, line::standing(eval, &job, &request, &model.rules));
     let known = leaves.map(|leaves| {
         let mut ends = Ends::known();
         ends.look(records);
@@ -77,78 +75,9 @@ pub(crate) fn evaluate(
     outcome
 }
 
-/// Where a job stands in the queue. Only backfill's question whether it can start now counts: Slurm gives up a job that is
-/// refused when it asks whether the job could ever run, and its main scheduler asks for nobody behind a job that waits.
-fn standing(eval: &Eval<'_>, job: &Job<'_>, request: &Request, model: &Model) -> Standing {
-    let is_asked = job.backfill_test && is_about_now(eval) && request.required == 0;
-    let queued = job.queued.filter(|_| is_asked && model.rules.patience > 0);
-    queued.map_or_else(Standing::default, |queued| Line::known().standing(job.id, queued, process::now()))
-}
-
 /// Whether all nodes that Slurm offers are free now.
 fn is_about_now(eval: &Eval<'_>) -> bool {
     node::idle().is_some_and(|idle| bits::is_subset(eval.usable(), idle))
-}
-
-impl Question<'_> {
-    /// Places the job, or refuses, or leaves it to stock.
-    fn answer(&self, eval: &mut Eval<'_>, shadow: &mut Shadow) -> Outcome {
-        let Self { model, job, request, .. } = *self;
-        if request.trays > eval.most() {
-            let reason = Reason::TooFewCpus { cpus: job.min_cpus, least: request.trays, most: eval.most() };
-            return self.refuse(eval, reason, None);
-        }
-        let mut partitions = self.survey(eval, eval.usable()).partitions(request, Health::Assumed);
-        if partitions.iter().all(|p| p.free == 0) {
-            return Outcome::Delegated("no usable node is in a block");
-        }
-        for position in placement::tied(&partitions, request, &model.rules) {
-            self.survey(eval, eval.usable()).look_at(position, &mut partitions[position]);
-        }
-        // With all trays taken for healthy, what is placed is placed as it would be otherwise: free trays are healthy.
-        let choice = placement::candidates(&partitions, request, &model.rules).or_else(|refusal| {
-            if !self.health_matters() {
-                return Err(refusal);
-            }
-            let partitions = self.survey(eval, eval.usable()).partitions(request, Health::AsNeeded);
-            placement::candidates(&partitions, request, &model.rules)
-        });
-        match choice {
-            Ok(candidates) if candidates.in_one_partition() => {
-                self.try_partitions(eval, shadow, candidates, &partitions)
-            }
-            Ok(candidates) => self.try_several(eval, candidates),
-            Err(_) if self.is_larger_by_cpus(eval) => Outcome::Delegated(LARGER_BY_CPUS),
-            Err(refusal) => self.refuse(eval, Reason::Partitions(refusal), None),
-        }
-    }
-
-    /// Keeps in mind which large jobs wait for others to end. Slurm asks about later times only after it has found that a job
-    /// cannot start now.
-    fn note_in_line(&self, eval: &Eval<'_>, outcome: Outcome) {
-        let (rules, id) = (&self.model.rules, self.job.id);
-        let piece = self.request.piece();
-        let (Some(queued), Outcome::Answered(rc)) = (self.job.queued, outcome) else { return };
-        if rules.patience == 0 || piece < rules.room || id == 0 {
-            return;
-        }
-        let (is_about_now, is_placed) = (is_about_now(eval), rc == TOPO_RC_SUCCESS);
-        let now = process::now();
-        let mut line = Line::known();
-        if is_about_now && is_placed {
-            line.leaves(id);
-        } else if is_about_now && line.is_due(id, now) {
-            // One that waits for trays to be mended keeps nobody waiting.
-            let partitions = self.survey(eval, eval.usable()).partitions(self.request, Health::Read);
-            if placement::outlook(&partitions, self.request, rules) == Outlook::Later {
-                line.waits(id, queued, piece, now);
-            } else {
-                line.leaves(id);
-            }
-        } else if is_placed && self.job.backfill_test {
-            line.waits(id, queued, piece, now);
-        }
-    }
 }
 
 /// Trays are uneven: how many the job needs, and so how many partitions, depends on which.
@@ -204,6 +133,38 @@ struct Question<'q> {
 type Way<'w> = (Candidate, Pick, Option<&'w [u64]>);
 
 impl<'q> Question<'q> {
+    /// Places the job, or refuses, or leaves it to stock.
+    fn answer(&self, eval: &mut Eval<'_>, shadow: &mut Shadow) -> Outcome {
+        let Self { model, job, request, .. } = *self;
+        if request.trays > eval.most() {
+            let reason = Reason::TooFewCpus { cpus: job.min_cpus, least: request.trays, most: eval.most() };
+            return self.refuse(eval, reason, None);
+        }
+        let mut partitions = self.survey(eval, eval.usable()).partitions(request, Health::Assumed);
+        if partitions.iter().all(|p| p.free == 0) {
+            return Outcome::Delegated("no usable node is in a block");
+        }
+        for position in placement::tied(&partitions, request, &model.rules) {
+            self.survey(eval, eval.usable()).look_at(position, &mut partitions[position]);
+        }
+        // With all trays taken for healthy, what is placed is placed as it would be otherwise: free trays are healthy.
+        let choice = placement::candidates(&partitions, request, &model.rules).or_else(|refusal| {
+            if !self.health_matters() {
+                return Err(refusal);
+            }
+            let partitions = self.survey(eval, eval.usable()).partitions(request, Health::AsNeeded);
+            placement::candidates(&partitions, request, &model.rules)
+        });
+        match choice {
+            Ok(candidates) if candidates.in_one_partition() => {
+                self.try_partitions(eval, shadow, candidates, &partitions)
+            }
+            Ok(candidates) => self.try_several(eval, candidates),
+            Err(_) if self.is_larger_by_cpus(eval) => Outcome::Delegated(LARGER_BY_CPUS),
+            Err(refusal) => self.refuse(eval, Reason::Partitions(refusal), None),
+        }
+    }
+
     fn survey<'s>(&'s self, eval: &'s Eval<'s>, usable: &'s [u64]) -> Survey<'s> {
         Survey { eval, model: self.model, job: self.job, nodes: self.nodes, usable, room: self.room }
     }

@@ -6,9 +6,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fabric::placement::Standing;
+use fabric::placement::{self, Outlook, Request, Rules, Standing};
 
-use crate::host::job::Queued;
+use super::survey::Health;
+use super::{Outcome, Question, is_about_now};
+use crate::abi::TOPO_RC_SUCCESS;
+use crate::host::eval::Eval;
+use crate::host::job::{Job, Queued};
+use crate::host::process;
 
 /// Seconds between two looks at what a job waits for.
 const LOOK: u64 = 60;
@@ -17,12 +22,45 @@ const KEPT: u64 = 300;
 /// The most jobs that are kept in mind. Further ones are not: they come later in the queue, as Slurm asks for the first ones first.
 const MOST: usize = 1000;
 
+/// Where a job stands in the queue. Only backfill's question whether it can start now counts: Slurm gives up a job that is
+/// refused when it asks whether the job could ever run, and its main scheduler asks for nobody behind a job that waits.
+pub(super) fn standing(eval: &Eval<'_>, job: &Job<'_>, request: &Request, rules: &Rules) -> Standing {
+    let is_asked = job.backfill_test && is_about_now(eval) && request.required == 0;
+    let queued = job.queued.filter(|_| is_asked && rules.patience > 0);
+    queued.map_or_else(Standing::default, |queued| Line::known().standing(job.id, queued, process::now()))
+}
+
+impl Question<'_> {
+    /// Keeps in mind which large jobs wait for others to end. Slurm asks about later times only after it has found that a job
+    /// cannot start now.
+    pub(super) fn note_in_line(&self, eval: &Eval<'_>, outcome: Outcome) {
+        let (rules, id) = (&self.model.rules, self.job.id);
+        let piece = self.request.piece();
+        let (Some(queued), Outcome::Answered(rc)) = (self.job.queued, outcome) else { return };
+        if rules.patience == 0 || piece < rules.room || id == 0 {
+            return;
+        }
+        let (is_about_now, is_placed) = (is_about_now(eval), rc == TOPO_RC_SUCCESS);
+        let now = process::now();
+        let mut line = Line::known();
+        if is_about_now && is_placed {
+            line.leaves(id);
+        } else if is_about_now && line.is_due(id, now) {
+            let partitions = self.survey(eval, eval.usable()).partitions(self.request, Health::Read);
+            let is_helped = placement::outlook(&partitions, self.request, rules) == Outlook::Later;
+            line.waits(id, queued, if is_helped { piece } else { 0 }, now);
+        } else if is_placed && self.job.backfill_test {
+            line.waits(id, queued, piece, now);
+        }
+    }
+}
+
 /// A large job that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Waiting {
     job: u32,
     queued: Queued,
-    /// Trays that it needs together.
+    /// Trays that it needs together; 0 where no job that ends lets it start, so that it keeps nobody waiting.
     piece: u32,
     /// When it was last asked for, in seconds since 1970.
     seen: u64,
@@ -30,23 +68,23 @@ struct Waiting {
 
 /// The large jobs that wait.
 #[derive(Debug, Default)]
-pub(super) struct Line(Vec<Waiting>);
+struct Line(Vec<Waiting>);
 
 static LINE: Mutex<Line> = Mutex::new(Line(Vec::new()));
 
 impl Line {
     /// What is known. A panic while it is held leaves it whole.
-    pub(super) fn known() -> MutexGuard<'static, Self> {
+    fn known() -> MutexGuard<'static, Self> {
         LINE.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it is worth a look what a job waits for that could not be placed.
-    pub(super) fn is_due(&self, job: u32, now: u64) -> bool {
+    fn is_due(&self, job: u32, now: u64) -> bool {
         !self.0.iter().any(|known| known.job == job && now.abs_diff(known.seen) < LOOK)
     }
 
-    /// A job of such a piece waits for others to end.
-    pub(super) fn waits(&mut self, job: u32, queued: Queued, piece: u32, now: u64) {
+    /// A job of such a piece waits.
+    fn waits(&mut self, job: u32, queued: Queued, piece: u32, now: u64) {
         let waiting = Waiting { job, queued, piece, seen: now };
         if let Some(known) = self.0.iter_mut().find(|known| known.job == job) {
             *known = waiting;
@@ -60,14 +98,14 @@ impl Line {
         }
     }
 
-    /// A job was placed, or nothing that ends lets it start.
-    pub(super) fn leaves(&mut self, job: u32) {
+    /// A job was placed.
+    fn leaves(&mut self, job: u32) {
         self.0.retain(|known| known.job != job);
     }
 
     /// Where a job stands: behind those of the same Slurm partition that have a higher priority, or the same and a lower
     /// number.
-    pub(super) fn standing(&self, job: u32, queued: Queued, now: u64) -> Standing {
+    fn standing(&self, job: u32, queued: Queued, now: u64) -> Standing {
         let is_ahead = |other: &&Waiting| {
             other.queued.slurm_partition == queued.slurm_partition
                 && (other.queued.priority, job) > (queued.priority, other.job)
