@@ -105,6 +105,13 @@ pub fn run(parts: &Parts, options: &Options, folder: &Path) -> anyhow::Result<Ex
     for &seed in &options.seed {
         let scenario = scenario(options, seed)?;
         report.assumptions = scenario.assumptions();
+        for who in &options.placer {
+            report.assumptions.extend(match who {
+                Who::Ours => Ours::assumptions(&rules, &scenario.site),
+                Who::Naive => vec![Naive::ASSUMPTION.to_owned()],
+                Who::Stock | Who::Plugin => Vec::new(),
+            });
+        }
         for &who in &options.placer {
             let begin = Instant::now();
             let (summary, asked) = place(parts, &scenario, who, &rules)?;

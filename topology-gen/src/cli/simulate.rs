@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use fabric::placement::{Rules, Span, Split};
+use fabric::placement::Rules;
 use fabric::{Blame, BlockSizes, Report};
 use replay::HOUR;
 use replay::job::Job;
@@ -322,26 +322,8 @@ fn assumptions(args: &Args, scenario: &Scenario, rules: &Rules) -> Vec<String> {
     if args.workload.is_none() {
         said.extend(reference::assumptions());
     }
-    let split = match rules.split {
-        Split::Even => "evenly",
-        Split::Packed => "one partition filled before the next",
-    };
-    let span = match rules.span {
-        Span::Larger if scenario.site.levels().promised().is_some() => {
-            "only jobs larger than every partition, and those above the base size that no partition holds while trays are away,"
-        }
-        Span::Larger => "only jobs larger than every partition",
-        Span::Degraded => "also jobs that no partition holds while trays are away",
-    };
-    said.push(format!("ours: jobs over several NVLink partitions are divided {split}; {span} span."));
-    if rules.room > 0 {
-        let mut room = format!("ours: jobs of fewer trays leave room for {}", rules.room);
-        if rules.patience > 0 {
-            room += &format!(", and behind a larger one that waits for it up to {} minutes", rules.patience);
-        }
-        said.push(room + ".");
-    }
-    said.push("naive: the free trays with the lowest numbers, whatever partition they are in.".to_owned());
+    said.extend(Ours::assumptions(rules, &scenario.site));
+    said.push(Naive::ASSUMPTION.to_owned());
     let rules = args.policy.segments.to_string();
     if !rules.is_empty() {
         said.push(format!("Segments of jobs that have none: {rules}."));

@@ -10,6 +10,12 @@ use crate::job::Ask;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Naive;
 
+impl Naive {
+    /// What it does, in a sentence.
+    pub const ASSUMPTION: &str =
+        "naive: the free trays with the lowest numbers, whatever partition they are in.";
+}
+
 impl Placer for Naive {
     fn place(&mut self, view: View<'_>, ask: Ask) -> Result<Result<Vec<u32>, Refused>, PlacerFault> {
         let chosen: Vec<u32> = view.usable.ones().take(ask.trays as usize).collect();

@@ -1,10 +1,11 @@
 //! Our placement core, the one that the plugin and `topology-gen why` use.
 
-use fabric::placement::{Leaves, Partition, Request, Rules, candidates};
+use fabric::placement::{Leaves, Partition, Request, Rules, Span, Split, candidates};
 
 use super::{Placer, PlacerFault, Refused, View};
 use crate::Seconds;
 use crate::job::Ask;
+use crate::site::Site;
 
 /// Asks [`fabric::placement`] and takes its first candidate, on the free trays with the lowest numbers of each partition.
 ///
@@ -22,6 +23,31 @@ impl Ours {
     /// With a site's settings. Aggregated blocks come with the site.
     pub fn new(rules: Rules) -> Self {
         Self { rules, ..Self::default() }
+    }
+
+    /// What these settings mean on this site, in sentences.
+    pub fn assumptions(rules: &Rules, site: &Site) -> Vec<String> {
+        let split = match rules.split {
+            Split::Even => "evenly",
+            Split::Packed => "one partition filled before the next",
+        };
+        let span = match rules.span {
+            Span::Larger if site.levels().promised().is_some() => {
+                "only jobs larger than every partition, and those above the base size that no partition holds while trays are away,"
+            }
+            Span::Larger => "only jobs larger than every partition",
+            Span::Degraded => "also jobs that no partition holds while trays are away",
+        };
+        let mut said =
+            vec![format!("ours: jobs over several NVLink partitions are divided {split}; {span} span.")];
+        if rules.room > 0 {
+            let wait = match rules.patience {
+                0 => "where they can choose".to_owned(),
+                minutes => format!("and behind a larger job wait for that, up to {minutes} minutes"),
+            };
+            said.push(format!("ours: jobs of fewer than {0} trays leave room for {0}, {wait}.", rules.room));
+        }
+        said
     }
 }
 
@@ -70,7 +96,6 @@ impl Placer for Ours {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::site::Site;
     use crate::trays::TraySet;
     use fabric::placement::{Outlook, Refusal, Standing};
 
@@ -90,6 +115,29 @@ mod tests {
         };
         assert_eq!([chosen(3, 90), chosen(3, 300), chosen(3, 600)], [[2, 3], [6, 7], [2, 3]]);
         assert_eq!(chosen(0, 300), [2, 3]);
+    }
+
+    #[test]
+    fn settings_are_said() {
+        let site = Site::racks(2, 4, 1, 0).unwrap();
+        let said = |text: &str| {
+            let mut rules = Rules::default();
+            assert!(rules.read(text).is_empty());
+            Ours::assumptions(&rules, &site)
+        };
+        let first = "ours: jobs over several NVLink partitions are divided evenly; only jobs larger than every partition span.";
+        assert_eq!(said(""), [first]);
+        assert_eq!(
+            said("nvlink_room=3"),
+            [first, "ours: jobs of fewer than 3 trays leave room for 3, where they can choose."]
+        );
+        assert_eq!(
+            said("nvlink_room=3,nvlink_patience=60"),
+            [
+                first,
+                "ours: jobs of fewer than 3 trays leave room for 3, and behind a larger job wait for that, up to 60 minutes."
+            ]
+        );
     }
 
     #[test]
