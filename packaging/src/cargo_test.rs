@@ -14,8 +14,8 @@ use crate::console::Progress;
 use crate::libtest::Tally;
 use crate::outcome::Outcome;
 
-/// Bounds a command that compiles the workspace and runs its tests, on two slow cores with nothing cached.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20 * 60);
+/// Bounds a command that compiles the workspace and runs its tests, on two slow cores that others use as well, with nothing cached.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Runs a command whose success is the check.
 ///
