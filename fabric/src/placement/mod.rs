@@ -99,9 +99,9 @@ pub struct Candidate {
 }
 
 impl Partition {
-    /// How many of its trays the job may have now.
-    fn allowed(&self, request: &Request) -> u32 {
-        if request.held { self.spare.min(self.free) } else { self.free }
+    /// How many of its trays a job may have now, held or not.
+    fn allowed(&self, held: bool) -> u32 {
+        if held { self.spare.min(self.free) } else { self.free }
     }
 }
 

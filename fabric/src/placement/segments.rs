@@ -22,7 +22,8 @@ pub(super) fn candidates(
     if required != request.required {
         return Err(Refusal::RequiredTraysOutside { required: request.required });
     }
-    let job = Segments { size: segment, wanted: request.trays / segment, spread: request.spread, request };
+    let Request { spread, held, .. } = *request;
+    let job = Segments { size: segment, wanted: request.trays / segment, spread, held };
     let size = if request.consolidate { job.group_size(partitions, rules) } else { usize::MAX };
     let mut found = Vec::new();
     let (mut best_room, mut apart) = (0, true);
@@ -49,17 +50,16 @@ pub(super) fn candidates(
         Err(Refusal::RequiredTraysInTheWay { required: request.required, segment })
     } else {
         let within = u32::try_from(size).ok().filter(|_| size < partitions.len());
-        let spread = request.spread;
         Err(Refusal::NoRoomForSegments { wanted: job.wanted, segment, room: best_room, spread, within })
     }
 }
 
 /// The segments of a job.
-struct Segments<'r> {
+struct Segments {
     size: u32,
     wanted: u32,
     spread: bool,
-    request: &'r Request,
+    held: bool,
 }
 
 /// A partition that still has room.
@@ -72,7 +72,7 @@ struct Room {
     used: bool,
 }
 
-impl Segments<'_> {
+impl Segments {
     /// How many fit into so many trays.
     fn fit(&self, trays: u32) -> u32 {
         let fit = trays / self.size;
@@ -109,7 +109,7 @@ impl Segments<'_> {
         let mut open = Vec::new();
         for partition in group {
             let p = &partitions[partition];
-            let (mut segments, forced) = (self.fit(p.allowed(self.request)), p.required.div_ceil(self.size));
+            let (mut segments, forced) = (self.fit(p.allowed(self.held)), p.required.div_ceil(self.size));
             segments = segments.checked_sub(forced)?;
             left = left.checked_sub(forced)?;
             if forced > 0 {

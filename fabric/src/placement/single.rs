@@ -26,7 +26,7 @@ fn rank(partition: &Partition, request: &Request) -> Rank {
 
 /// Whether the job could lie in the partition now.
 fn fits(partition: &Partition, request: &Request) -> bool {
-    partition.allowed(request) >= request.trays && partition.required == request.required
+    partition.allowed(request.held) >= request.trays && partition.required == request.required
 }
 
 /// The positions of those best partitions among which only health and position decide; none when one is better than all

@@ -32,8 +32,10 @@ const ANSWERS: Duration = Duration::from_secs(60);
 /// 20 s, after slurmctld's last start or reconfigure. By themselves trays register every half hour or so; an operator
 /// restarts slurmd there.
 const BELIEVES: Duration = Duration::from_secs(30);
-/// Every job ends when nothing is wrong any more: with their prologs, dozens of jobs one after the other.
-const ALL_OVER: Duration = Duration::from_secs(300);
+/// Every job ends when nothing is wrong any more: with their prologs, dozens of jobs one after the other. A batch job whose launch
+/// was lost in a reconfigure is missed by slurmctld only when it asks the trays again, 210 s later, and is requeued to begin two
+/// minutes after that.
+const ALL_OVER: Duration = Duration::from_secs(480);
 /// The trays are idle when no job is there.
 const ALL_IDLE: Duration = Duration::from_secs(150);
 /// What ends with the last epilog.

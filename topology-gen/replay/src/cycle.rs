@@ -114,23 +114,22 @@ impl Scheduler {
                 let is_refused =
                     self.refused.contains_key(&ask) || !is_short && self.refused_beside.contains(&ask);
                 let usable = if is_short { &free } else { &*beside };
-                let answer =
-                    if is_refused { None } else { Some(on(cluster, usable, &decision, about, placer)?) };
-                match answer {
-                    Some(Ok(trays)) => {
-                        free.remove_all(&trays);
-                        beside.remove_all(&trays);
-                        decision.start(number, trays, about.end);
-                        continue;
+                if !is_refused {
+                    match on(cluster, usable, &decision, about, placer)? {
+                        Ok(trays) => {
+                            free.remove_all(&trays);
+                            beside.remove_all(&trays);
+                            decision.start(number, trays, about.end);
+                            continue;
+                        }
+                        Err(why) if why.is_for_now() => {}
+                        Err(why) if is_short => {
+                            self.refused.insert(ask, why);
+                        }
+                        Err(_) => {
+                            self.refused_beside.insert(ask);
+                        }
                     }
-                    Some(Err(why)) if why.is_for_now() => {}
-                    Some(Err(why)) if is_short => {
-                        self.refused.insert(ask, why);
-                    }
-                    Some(Err(_)) => {
-                        self.refused_beside.insert(ask);
-                    }
-                    None => {}
                 }
                 if !self.hopeless.contains(&ask) {
                     ahead = ahead.max(ask.request().piece());

@@ -33,6 +33,13 @@ pub struct View<'v> {
     pub standing: Standing,
 }
 
+impl<'v> View<'v> {
+    /// For a job of which only its trays matter: nothing is known of ends, and nobody is ahead of it.
+    pub fn of_trays(site: &'v Site, up: &'v TraySet, usable: &'v TraySet) -> Self {
+        Self { site, up, usable, ends: &[], end: 0, standing: Standing::default() }
+    }
+}
+
 /// Why a job cannot be placed on the usable trays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refused {
@@ -69,18 +76,16 @@ pub trait Placer {
     /// # Errors
     /// The placer itself is broken.
     fn outlook(&mut self, site: &Site, up: &TraySet, ask: Ask) -> Result<Outlook, PlacerFault> {
-        let standing = Standing::default();
         let usable = |up: &TraySet| {
             let mut usable = up.clone();
             site.hold_back(up, &mut usable);
             usable
         };
-        if self.place(View { site, up, usable: &usable(up), ends: &[], end: 0, standing }, ask)?.is_ok() {
+        if self.place(View::of_trays(site, up, &usable(up)), ask)?.is_ok() {
             return Ok(Outlook::Later);
         }
         let all = TraySet::full(site.trays());
-        let mended =
-            self.place(View { site, up: &all, usable: &usable(&all), ends: &[], end: 0, standing }, ask)?;
+        let mended = self.place(View::of_trays(site, &all, &usable(&all)), ask)?;
         Ok(if mended.is_ok() { Outlook::WhenMended } else { Outlook::Never })
     }
 }

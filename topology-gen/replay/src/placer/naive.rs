@@ -32,7 +32,6 @@ mod tests {
     use super::*;
     use crate::site::Site;
     use crate::trays::TraySet;
-    use fabric::placement::Standing;
 
     #[test]
     fn the_first_free_trays_are_taken_over_every_border() {
@@ -40,21 +39,8 @@ mod tests {
         let up = TraySet::full(8);
         let mut usable = up.clone();
         usable.remove_all(&[0, 1, 2]);
-        let ask = |trays| {
-            Naive
-                .place(
-                    View {
-                        site: &site,
-                        up: &up,
-                        usable: &usable,
-                        ends: &[],
-                        end: 0,
-                        standing: Standing::default(),
-                    },
-                    Ask { trays, segment: 0 },
-                )
-                .unwrap()
-        };
+        let ask =
+            |trays| Naive.place(View::of_trays(&site, &up, &usable), Ask { trays, segment: 0 }).unwrap();
         assert_eq!(ask(2), Ok(vec![3, 4]));
         assert_eq!(ask(6), Err(Refused::TooFew { wanted: 6, usable: 5 }));
     }

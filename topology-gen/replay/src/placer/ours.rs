@@ -148,20 +148,8 @@ mod tests {
         let mut usable = up.clone();
         usable.remove_all(&[0, 1]);
         let mut ours = Ours::default();
-        let mut ask = |trays, segment| {
-            ours.place(
-                View {
-                    site: &site,
-                    up: &up,
-                    usable: &usable,
-                    ends: &[],
-                    end: 0,
-                    standing: Standing::default(),
-                },
-                Ask { trays, segment },
-            )
-            .unwrap()
-        };
+        let mut ask =
+            |trays, segment| ours.place(View::of_trays(&site, &up, &usable), Ask { trays, segment }).unwrap();
         assert_eq!(ask(2, 0), Ok(vec![2, 3]));
         assert_eq!(ask(3, 0), Ok(vec![5, 6, 7]));
         assert_eq!(ask(4, 2), Ok(vec![2, 3, 5, 6]));
