@@ -213,36 +213,46 @@ fn read_settings(rules: &mut Rules, records: &Records) {
     if rules.split == Split::Packed {
         slurm_log!(Info, "nvlink_split=packed: jobs over several NVLink partitions fill one after the other");
     }
-    if rules.room > 0 && records.times().is_none() {
-        slurm_log!(
-            Error,
-            "nvlink_room={}: no room is kept, as it is not known where this build of Slurm has the time limits of jobs",
-            rules.room
-        );
-        rules.room = 0;
-    } else if rules.room > 0 {
-        slurm_log!(
-            Info,
-            "nvlink_room={0}: jobs of fewer trays leave room for {0} where they can choose",
-            rules.room
-        );
-    } else if rules.patience > 0 {
-        slurm_log!(Error, "nvlink_patience={}: nobody waits for room without nvlink_room", rules.patience);
-    }
-    if rules.room == 0 {
-        rules.patience = 0;
-    }
-    if rules.patience > 0 {
-        slurm_log!(
-            Info,
-            "nvlink_patience={0}: behind larger jobs they wait up to {0} minutes rather than take that room",
-            rules.patience
-        );
-    }
+    settle_room(rules, records);
     if rules.span == Span::Degraded {
         slurm_log!(
             Info,
             "nvlink_span=degraded: jobs may span that no NVLink partition can hold until it is mended"
+        );
+    }
+}
+
+/// Says what becomes of the room that a site keeps and of its patience, and drops what cannot be had.
+fn settle_room(rules: &mut Rules, records: &Records) {
+    let (room, patience) = (rules.room, rules.patience);
+    if patience > 0 && room == 0 {
+        slurm_log!(
+            Error,
+            "nvlink_patience={patience}: nobody waits for room without nvlink_room; set it as well, as in \
+             nvlink_room=16,nvlink_patience={patience}"
+        );
+    }
+    if room > 0 && records.times().is_none() {
+        let also = if patience > 0 {
+            format!(" and nvlink_patience={patience} has no effect")
+        } else {
+            String::new()
+        };
+        slurm_log!(
+            Error,
+            "nvlink_room={room}: no room is kept{also}, as it is not known where this build of Slurm has the time limits of jobs"
+        );
+        rules.room = 0;
+    }
+    if rules.room == 0 {
+        rules.patience = 0;
+        return;
+    }
+    slurm_log!(Info, "nvlink_room={room}: jobs of fewer trays leave room for {room} where they can choose");
+    if patience > 0 {
+        slurm_log!(
+            Info,
+            "nvlink_patience={patience}: behind larger jobs they wait up to {patience} minutes rather than take that room"
         );
     }
 }

@@ -18,7 +18,7 @@ const OURS: Setup = Setup { profile: "small-2x4", stock: false, imex: false };
 const SOON: Duration = Duration::from_secs(30);
 const FOLDER: &str = "/var/lib/slurm-nvlink/layout";
 /// No topology plugin reads time limits, so nobody can measure where they are.
-const NO_ROOM: &str = "nvlink_room=3: no room is kept, as it is not known where this build of Slurm has the time limits of jobs";
+const NO_ROOM: &str = "nvlink_room=3: no room is kept and nvlink_patience=1 has no effect, as it is not known where this build of Slurm has the time limits of jobs";
 const STEERS: &str = "jobs are steered into 2 NVLink partitions";
 
 pub(crate) const CASES: &[Case] =
@@ -107,7 +107,10 @@ fn unknown_build(setup: &Setup) -> anyhow::Result<()> {
 
     let confirm = Artifact::Confirm.need()?;
     let builder = setup.builder("unknown").copy("/usr/sbin/slurm-nvlink-confirm", confirm);
-    let cluster = builder.set("TopologyParam", "nvlink_room=3").copy(library, other.path()).start()?;
+    let cluster = builder
+        .set("TopologyParam", "nvlink_room=3,nvlink_patience=1")
+        .copy(library, other.path())
+        .start()?;
     let file = format!("{FOLDER}/{build_id}");
     let log = controller_log(&cluster)?;
     let refusal = format!(

@@ -237,7 +237,7 @@ fn patience(cluster: &Cluster) -> anyhow::Result<()> {
     let from = log(cluster, 0)?.len();
     with_param(cluster, "nvlink_patience=1", || {
         let said = log(cluster, from)?;
-        let line = "nvlink_patience=1: nobody waits for room without nvlink_room";
+        let line = "nvlink_patience=1: nobody waits for room without nvlink_room; set it as well, as in nvlink_room=16,nvlink_patience=1";
         ensure!(said.matches(line).count() == 1, "{line:?} is not said once:\n{said}");
         crowd()?;
         runs_at_once(&["-N1", "--time=90"])

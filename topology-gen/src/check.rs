@@ -1,7 +1,7 @@
 //! Everything that makes Slurm refuse a `topology.yaml` or die of it, and everything that it accepts though it is wrong.
 //!
 //! ```text
-//! text -> file (shape, names, sizes) -> place (nodes, slurm.conf) -> sizes (what jobs get) -> findings by line
+//! text -> file (shape, names, sizes) -> place (nodes, slurm.conf) -> sizes (what jobs get) -> settings (the plugin's) -> findings by line
 //! ```
 //!
 //! All faults are found in one run. Nothing here looks anything up: what Slurm knows is given.
@@ -10,6 +10,7 @@
 mod blocks;
 mod file;
 mod place;
+mod settings;
 pub mod sizes;
 
 use std::fmt;
@@ -129,6 +130,7 @@ pub fn check(input: &Input<'_>) -> Findings {
     }
     if let Some(conf) = input.conf {
         place::conf(conf, &seen, &names, &mut sink);
+        settings::judge(conf, &mut sink);
     }
     if let Some(site) = input.site {
         place::dynamic(site, &seen, &mut sink);

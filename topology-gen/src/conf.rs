@@ -1,4 +1,4 @@
-//! The lines of `slurm.conf` that have to do with topologies: partitions and nodes with `Topology=`.
+//! The lines of `slurm.conf` that have to do with topologies: partitions and nodes with `Topology=`, and what the plugin heeds.
 //!
 //! Keys are read as Slurm reads them: any case, `DEFAULT` lines carry on, a backslash joins lines, `Include` is followed.
 #![forbid(unsafe_code)]
@@ -54,9 +54,22 @@ pub struct ConfNodes {
     pub place: String,
 }
 
-/// What slurm.conf says about topologies.
+/// A setting of the whole cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfSetting {
+    /// As written.
+    pub value: String,
+    /// File and line, for a message.
+    pub place: String,
+}
+
+/// What slurm.conf says about topologies. Of a setting that comes twice the last one counts, as in Slurm.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SlurmConf {
+    /// `TopologyParam=`.
+    pub topology_param: Option<ConfSetting>,
+    /// `SchedulerType=`.
+    pub scheduler: Option<ConfSetting>,
     /// All partitions.
     pub partitions: Vec<ConfPartition>,
     /// The nodes that name their topology.
@@ -131,6 +144,13 @@ fn take(words: &str, place: String, defaults: &mut Defaults, conf: &mut SlurmCon
         .filter_map(|word| word.split_once('='))
         .map(|(key, value)| (key.to_ascii_lowercase(), value.trim_matches('"').to_owned()))
         .collect();
+    for (key, setting) in
+        [("topologyparam", &mut conf.topology_param), ("schedulertype", &mut conf.scheduler)]
+    {
+        if let Some(value) = values.remove(key) {
+            *setting = Some(ConfSetting { value, place: place.clone() });
+        }
+    }
     let mut named = |key: &str, defaults: &mut BTreeMap<String, String>| {
         let name = values.remove(key)?;
         if name.eq_ignore_ascii_case("DEFAULT") {
@@ -185,6 +205,11 @@ mod tests {
         assert_eq!(partitions, [("a", "nvlink", "n[1-4]"), ("b", "flat", "ALL")]);
         assert!(conf.partitions[1].place.ends_with("slurm.conf:5"), "{}", conf.partitions[1].place);
         assert_eq!((conf.nodes.len(), conf.nodes[0].topology.as_str()), (1, "nvlink:b1"));
+        std::fs::write(&main, "TopologyParam=a\nTOPOLOGYPARAM=\"b,c\"\nPartitionName=a\n").unwrap();
+        let conf = read(&main).unwrap();
+        let place = format!("{}:2", main.display());
+        assert_eq!(conf.topology_param, Some(ConfSetting { value: "b,c".into(), place }));
+        assert_eq!((conf.scheduler, conf.partitions.len()), (None, 1));
         std::fs::write(&main, "Include slurm.conf\n").unwrap();
         assert!(matches!(read(&main), Err(ConfError::Includes { .. })));
     }

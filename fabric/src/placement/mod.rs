@@ -38,7 +38,7 @@ use std::vec;
 
 pub use refusal::Refusal;
 pub use room::{Leaves, Standing, spare};
-pub use rules::{Levels, Rules, Span, Split, metrics_folder};
+pub use rules::{Levels, Rules, SETTINGS, Span, Split, metrics_folder};
 
 /// The most candidates over several partitions that are worth trying.
 const WAYS_MAX: usize = 8;

@@ -39,6 +39,10 @@ pub enum Span {
     Degraded,
 }
 
+/// All settings, for people.
+pub const SETTINGS: &str = "nvlink_split=even|packed, nvlink_span=larger|degraded, nvlink_room=TRAYS, nvlink_patience=MINUTES and \
+                            nvlink_metrics=FOLDER";
+
 /// What the settings are called in a list of `name=value`; everything else in the list is somebody else's.
 const PREFIX: &str = "nvlink_";
 /// The setting that is no rule: where the plugin's metrics go.
@@ -169,6 +173,22 @@ mod tests {
         assert_eq!((rules.room, rules.patience), (0, 0));
         assert!(rules.read("NVLINK_ROOM=16,nvlink_patience=240").is_empty());
         assert_eq!((rules.room, rules.patience), (16, 240));
+    }
+
+    #[test]
+    fn all_settings_are_listed() {
+        let listed = SETTINGS.replace(" and ", ", ").replace("TRAYS", "1").replace("MINUTES", "1");
+        for setting in listed.split(", ").map(|setting| setting.split('|').next().unwrap()) {
+            assert_eq!(Rules::default().read(setting), [""; 0], "{setting}");
+        }
+        let names = [
+            PREFIX.to_owned() + "split=",
+            PREFIX.to_owned() + "span=",
+            ROOM.into(),
+            PATIENCE.into(),
+            METRICS.into(),
+        ];
+        assert!(names.iter().all(|name| SETTINGS.contains(name)));
     }
 
     #[test]

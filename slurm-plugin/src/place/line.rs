@@ -44,7 +44,7 @@ impl Question<'_> {
         let now = process::now();
         let mut line = Line::known();
         if is_about_now && is_placed {
-            line.leaves(id);
+            line.starts(id);
         } else if is_about_now && line.is_due(id, now) {
             let partitions = self.survey(eval, eval.usable()).partitions(self.request, Health::Read);
             let is_helped = placement::outlook(&partitions, self.request, rules) == Outlook::Later;
@@ -98,8 +98,8 @@ impl Line {
         }
     }
 
-    /// A job was placed.
-    fn leaves(&mut self, job: u32) {
+    /// A job was placed, and waits no longer.
+    fn starts(&mut self, job: u32) {
         self.0.retain(|known| known.job != job);
     }
 
@@ -158,7 +158,7 @@ mod tests {
         line.waits(11, queued(1, 50), 18, 1_100);
         assert_eq!([1_299, 1_300, 1_399, 1_400].map(|now| ahead(&line, 20, small, now)), [18, 18, 18, 0]);
         assert_eq!(ahead(&line, 20, small, 700), 0, "neither when the clock was set back");
-        line.leaves(11);
+        line.starts(11);
         assert_eq!([1_299, 1_300].map(|now| ahead(&line, 20, small, now)), [16, 0]);
         assert!(line.is_due(10, 1_300));
         line.waits(10, queued(1, 50), 17, 1_300);

@@ -73,6 +73,18 @@ pub(super) const LOOKING: &[Step] = &[
         ..STEP
     },
     Step {
+        typed: "topology-gen check --slurm-conf /etc/slurm/slurm.conf",
+        with: &[("/etc/slurm/slurm.conf", "/run/documents/file")],
+        before: |cluster| {
+            let conf = cluster.ctl(&["cat", "/etc/slurm/slurm.conf"])?;
+            put(cluster, "file", &format!("{conf}\nTopologyParam=nvlink_patience=180\n"))
+        },
+        then: |_, said| {
+            prints(said, &["nvlink_patience=180 (/run/documents/file:", "has no effect without nvlink_room"])
+        },
+        ..STEP
+    },
+    Step {
         typed: "scontrol show topology",
         then: |_, said| prints(said, &["BlockName=nvl-3c9b1e52-32766"]),
         ..STEP

@@ -176,7 +176,7 @@ fn blocks_are_checked_against_slurms_nodes_and_configuration() {
     std::fs::write(
         &path,
         "NodeName=n[1-4] Topology=t:gone\nNodeName=n5 Topology=t:a\nNodeName=n6 Topology=u:x\nPartitionName=all Nodes=ALL\n\
-         PartitionName=ib Nodes=n1 Topology=ib\n",
+         PartitionName=ib Nodes=n1 Topology=ib\nTopologyParam=nvlink_span=always\n",
     )
     .unwrap();
     let conf = conf::read(&path).unwrap();
@@ -189,6 +189,7 @@ fn blocks_are_checked_against_slurms_nodes_and_configuration() {
         [
             "0 fatal: partition ib (CONF:5) has Topology=ib, which is not in the file",
             "0 fatal: n6 (CONF:3) has Topology=u:x, and topology u is not in the file",
+            "0 note: TopologyParam=nvlink_span=always (CONF:6): no such setting of slurm-nvlink; it is ignored",
             "3 fatal: n[1-4] (CONF:1) has Topology=t:gone, and there is no block gone",
             "3 wrong: n9 is in no block of topology \"t\", but in partition all (CONF:4) with nodes that are; while one of those is free, jobs cannot use it",
             "6 wrong: n5 (CONF:2) has Topology=t:a, which overrides its place in block b",

@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use fabric::placement::Rules;
+use fabric::placement::{Rules, Standing};
 use fabric::{Blame, HostList, Report};
 
 use super::diff::{ControllerArgs, not_answered, topologies_of};
@@ -99,10 +99,24 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
         Answer::Never(why) => (PROBLEMS, format!("can never run: {why}\n")),
     };
     output.data(&text)?;
+    if code == OK && may_be_held(&question) {
+        let minutes = question.settings.patience;
+        output.say(format_args!(
+            "note: nvlink_patience={minutes}: behind a larger job it may wait all the same, up to {minutes} minutes; slurmctld's log \
+             says so"
+        ));
+    }
     if let Some(objection) = stock_objection(&question, topology, &site) {
         output.say(format_args!("note: {objection}"));
     }
     Ok(code)
+}
+
+/// Whether the plugin may hold such a job back behind larger ones.
+fn may_be_held(question: &Question) -> bool {
+    let behind = Standing { ahead: u32::MAX, waited: 0 };
+    question.required.is_empty()
+        && question.settings.leaves(question.nodes, behind).is_some_and(|leaves| leaves.held)
 }
 
 /// The settings in force: as given, else those of the controller, unless the answer needs no controller at all.

@@ -153,6 +153,7 @@ fn why_answers_in_a_sentence() {
         "topology: t\nblock: {block_sizes: [4], blocks: [{block: a, nodes: 'n[1-4]'}, {block: b, nodes: 'n[5-8]'}]}\n",
     );
     let (file, nodes) = (site.path("topology.yaml"), site.path("nodes.json"));
+    const PATIENT: &str = "nvlink_room=4,nvlink_patience=180";
     let why = |args: &[&str]| {
         let run = topology_gen(&[&["why", "--file", &file, "--nodes-json", &nodes], args].concat());
         format!("{} {}{}", run.code, run.data, run.words)
@@ -163,6 +164,9 @@ fn why_answers_in_a_sentence() {
         why(&["-N8"]),
         why(&["-N6", "--segment", "3"]),
         why(&["-N9"]),
+        why(&["-N3", "--topology-param", PATIENT]),
+        why(&["-N3", "-w", "n5", "--topology-param", PATIENT]),
+        why(&["-N4", "--topology-param", PATIENT]),
     ];
     insta::assert_snapshot!(answers.concat(), @r#"
     0 fits now
@@ -173,6 +177,13 @@ fn why_answers_in_a_sentence() {
       a: 3 of 4 free: n[1-4]
       b: 3 of 3 free: n[5-7]
     1 can never run: needs 9 trays in 2 NVLink partitions, the fewest that can hold it; the best 2 have 8 free
+    0 fits now
+      b: 3 of 3 free: n[5-7]
+    topology-gen: note: nvlink_patience=180: behind a larger job it may wait all the same, up to 180 minutes; slurmctld's log says so
+    0 fits now
+      b: 3 of 3 free: n[5-7]
+    0 fits now
+      a: 4 of 4 free: n[1-4]
     "#);
 }
 
