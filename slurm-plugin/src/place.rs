@@ -61,14 +61,14 @@ pub(crate) fn evaluate(
     let Some(nodes) = NodeTable::new(records) else {
         return Outcome::Distrusted("a node's record");
     };
-    let leaves = model.rules.leaves(request.trays, line::standing(eval, &job, &request, &model.rules));
-    let known = leaves.map(|leaves| {
+    let known = (request.trays < model.rules.room).then(|| {
         let mut ends = Ends::known();
         ends.look(records);
-        (leaves, ends)
+        (ends, line::ahead(eval, &job, &request, &model.rules, records))
     });
-    let room = known.as_ref().and_then(|(leaves, ends)| Room::of(ends, *leaves, &job));
-    request.held = room.is_some() && leaves.is_some_and(|leaves| leaves.held);
+    let room =
+        known.as_ref().and_then(|(ends, ahead)| Room::of(ends, &model.rules, request.trays, ahead, &job));
+    request.held = room.as_ref().is_some_and(|room| room.held);
     let question = Question { model, job: &job, nodes: &nodes, request: &request, room: room.as_ref() };
     let outcome = question.answer(eval, shadow);
     question.note_in_line(eval, outcome);

@@ -232,7 +232,22 @@ fn patience(cluster: &Cluster) -> anyhow::Result<()> {
         cluster.cancel(first)?;
         cluster.wait_running(large, SOON)?;
         cluster.wait_running(behind, SOON)?;
-        clear(cluster, "")
+        clear(cluster, "")?;
+        // Nor behind one that was cancelled, or in racks where the one ahead cannot start, as it asks for a feature that they
+        // lack.
+        let (_, large) = crowd()?;
+        cluster.cancel(large)?;
+        let feature = |name: &str| -> anyhow::Result<()> {
+            let (available, active) = (format!("availablefeatures={name}"), format!("activefeatures={name}"));
+            cluster.ctl(&["scontrol", "update", "nodename=r01n[01-02]", &available, &active]).map(drop)
+        };
+        feature("here")?;
+        let constrained = submit(cluster, &["-N2", "--time=30", "--constraint=here"])?;
+        ensure!(outcome(cluster, constrained)?.is_none(), "a job of 2 runs beside another one");
+        let elsewhere = runs_at_once(&["-N1", "--time=90"]);
+        clear(cluster, "")?;
+        feature("")?;
+        elsewhere
     })?;
     let from = log(cluster, 0)?.len();
     with_param(cluster, "nvlink_patience=1", || {

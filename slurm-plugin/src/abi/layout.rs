@@ -246,6 +246,18 @@ pub(crate) fn known_layout_for_tests() -> Layout {
     DEBIAN_26_05_5
 }
 
+/// Places of times that no build has, after those of [`known_layout_for_tests`]: for tests of what does not depend on which ones.
+#[cfg(test)]
+pub(crate) const TIMES_FOR_TESTS: TimesLayout = TimesLayout {
+    begin_time: 0,
+    end_time: 656,
+    job_state: 664,
+    node_bitmap: 648,
+    part_ptr: 672,
+    priority: 680,
+    time_limit: 668,
+};
+
 /// Reads 40 hexadecimal digits at compile time.
 const fn hex(text: &str) -> [u8; 20] {
     const fn digit(byte: u8) -> u8 {

@@ -8,7 +8,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fmt;
 use std::sync::OnceLock;
 
-use crate::abi::{bitstr_t, hostlist_t, list_t, node_record_t};
+use crate::abi::{bitstr_t, hostlist_t, job_record_t, list_t, node_record_t};
 
 /// What is called for each member of a Slurm list, with an argument; negative to stop.
 type ListFunction = unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int;
@@ -37,12 +37,16 @@ macro_rules! api {
     (
         functions { $( $field:ident = $name:literal : fn($($arg:ty),* $(, @$dots:tt)?) $(-> $ret:ty)? ; )* }
         data { $( $data:ident = $data_name:literal : $data_type:ty ; )* }
+        functions of slurmctld {
+            $( $call:ident = $call_name:literal : fn($($call_arg:ty),*) -> $call_ret:ty ; )*
+        }
         data of slurmctld { $( $theirs:ident = $theirs_name:literal : $theirs_type:ty ; )* }
     ) => {
         /// Slurm's functions and data, by address.
         pub(crate) struct Api {
             $( pub(crate) $field: unsafe extern "C" fn($($arg),* $(, $dots)?) $(-> $ret)?, )*
             $( pub(crate) $data: *mut $data_type, )*
+            $( pub(crate) $call: Option<unsafe extern "C" fn($($call_arg),*) -> $call_ret>, )*
             $( pub(crate) $theirs: Option<*mut $theirs_type>, )*
         }
 
@@ -59,6 +63,10 @@ macro_rules! api {
                         >($field)
                     }, )*
                     $( $data: $data.cast(), )*
+                    // SAFETY: slurmctld exports a function of this name and type (see the module's note).
+                    $( $call: address_of($call_name).ok().map(|call| unsafe {
+                        std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($call_arg),*) -> $call_ret>(call)
+                    }), )*
                     $( $theirs: address_of($theirs_name).ok().map(|place| place.cast()), )*
                 })
             }
@@ -93,6 +101,9 @@ api! {
         node_record_table = c"node_record_table_ptr": *mut *mut node_record_t;
         node_record_count = c"node_record_count": c_int;
         slurm_conf = c"slurm_conf": c_void;
+    }
+    functions of slurmctld {
+        find_job_record = c"find_job_record": fn(u32) -> *mut job_record_t;
     }
     data of slurmctld {
         avail_node_bitmap = c"avail_node_bitmap": *const bitstr_t;

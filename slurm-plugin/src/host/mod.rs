@@ -15,6 +15,7 @@ pub mod memory;
 pub mod node;
 pub mod peek;
 pub mod process;
+pub(crate) mod queue;
 pub mod record;
 pub(crate) mod run_folder;
 pub(crate) mod running;

@@ -80,17 +80,7 @@ impl Running<'_> {
 mod tests {
     use super::*;
     use crate::abi::BITSTR_MAGIC_VALUE;
-    use crate::abi::layout::{TimesLayout, known_layout_for_tests};
-
-    const TIMES: TimesLayout = TimesLayout {
-        begin_time: 0,
-        end_time: 656,
-        job_state: 664,
-        node_bitmap: 648,
-        part_ptr: 672,
-        priority: 680,
-        time_limit: 668,
-    };
+    use crate::abi::layout::{TIMES_FOR_TESTS as TIMES, known_layout_for_tests};
 
     #[test]
     fn a_job_with_nodes_is_read_and_no_other() {

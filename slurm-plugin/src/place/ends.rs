@@ -6,8 +6,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fabric::placement::Leaves;
+use fabric::placement::Rules;
 
+use super::line::Ahead;
 use crate::bits;
 use crate::host::eval::Eval;
 use crate::host::job::Job;
@@ -94,22 +95,34 @@ pub(super) struct Room<'e> {
     idle: &'e [u64],
     /// Nodes that are neither drained nor down.
     available: &'e [u64],
-    leaves: Leaves,
+    rules: &'e Rules,
+    /// Trays of the job.
+    trays: u32,
+    ahead: &'e Ahead,
+    /// Whether the job waits rather than delay room.
+    pub(super) held: bool,
     end: u64,
 }
 
 impl<'e> Room<'e> {
-    /// For a job that leaves so much; None where nothing is known of its end.
-    pub(super) fn of(ends: &'e Ends, leaves: Leaves, job: &Job<'_>) -> Option<Self> {
+    /// For a job of so many trays; None where nothing is known of its end.
+    pub(super) fn of(
+        ends: &'e Ends,
+        rules: &'e Rules,
+        trays: u32,
+        ahead: &'e Ahead,
+        job: &Job<'_>,
+    ) -> Option<Self> {
         let (idle, available) = (node::idle().unwrap_or(&[]), node::available().unwrap_or(&[]));
-        Some(Self { ends, idle, available, leaves, end: end(job, process::now())? })
+        let held = rules.leaves(trays, ahead.worst()).is_some_and(|leaves| leaves.held);
+        Some(Self { ends, idle, available, rules, trays, ahead, held, end: end(job, process::now())? })
     }
 
     /// How many trays the job can have in a partition of which `free` nodes are usable and `others` are not.
-    pub(super) fn spare(&self, free: u32, others: impl Iterator<Item = usize>) -> u32 {
-        if free == 0 {
-            return 0;
-        }
+    pub(super) fn spare(&self, partition: usize, free: u32, others: impl Iterator<Item = usize>) -> u32 {
+        // A job that is held is so only where somebody ahead of it can start.
+        let leaves = self.rules.leaves(self.trays, self.ahead.standing(partition));
+        let Some(leaves) = leaves.filter(|leaves| free > 0 && leaves.held == self.held) else { return free };
         let end = |node: usize| match self.ends.nodes.get(node) {
             // Kept for somebody else.
             _ if bits::contains(self.idle, node) => Some(0),
@@ -118,7 +131,7 @@ impl<'e> Room<'e> {
         };
         let mut ends: Vec<u64> =
             others.filter(|&node| bits::contains(self.available, node)).filter_map(end).collect();
-        self.leaves.spare(free, &mut ends, self.end)
+        leaves.spare(free, &mut ends, self.end)
     }
 }
 
@@ -164,12 +177,13 @@ mod tests {
     fn what_is_drained_or_unknown_is_never_free() {
         // Nodes 0 to 3 of a partition of 6 are busy until 100, 200, 200 and for nobody knows how long; 4 and 5 are usable.
         let ends = Ends { nodes: vec![100, 200, 200, 0], looked: 0 };
-        let leaves = |room| Leaves { room, larger: None, held: false };
         let spare = |room, minutes: u64, idle: u64, available: u64| {
-            let (idle, available) = (&[idle][..], &[available][..]);
-            let room = Room { ends: &ends, idle, available, leaves: leaves(room), end: 60 * minutes };
-            assert_eq!(room.spare(0, 0..4), 0);
-            room.spare(2, 0..4)
+            let (idle, available, rules) = (&[idle][..], &[available][..], rules(room));
+            let (ahead, end) = (&Ahead::default(), 60 * minutes);
+            let room =
+                Room { ends: &ends, idle, available, rules: &rules, trays: 1, ahead, held: false, end };
+            assert_eq!(room.spare(0, 0, 0..4), 0);
+            room.spare(0, 2, 0..4)
         };
         // Room for 4 is there at 200, with one to spare, for 6 never.
         assert_eq!([3, 4].map(|minutes| spare(4, minutes, 0, 0b11_1111)), [2, 1]);
@@ -177,6 +191,34 @@ mod tests {
         // Node 1 is drained, node 3 is kept for somebody else.
         assert_eq!(spare(5, 4, 0, 0b11_1101), 2);
         assert_eq!(spare(5, 4, 0b1000, 0b11_1101), 0);
-        assert!(Room::of(&ends, leaves(4), &job(None)).is_none());
+        assert!(Room::of(&ends, &rules(4), 1, &Ahead::default(), &job(None)).is_none());
+    }
+
+    #[test]
+    fn a_held_job_leaves_room_only_where_somebody_ahead_can_start() {
+        // 2 of 6 trays are free, the others from 200 on.
+        let ends = Ends { nodes: vec![200; 4], looked: 0 };
+        let rules = Rules { patience: 1, ..rules(6) };
+        let spare = |ahead: Ahead| {
+            let held = rules.leaves(1, ahead.worst()).unwrap().held;
+            let room = Room {
+                ends: &ends,
+                idle: &[0],
+                available: &[0b11_1111],
+                rules: &rules,
+                trays: 1,
+                ahead: &ahead,
+                held,
+                end: 300,
+            };
+            [0, 1, 2].map(|partition| room.spare(partition, 2, 0..4))
+        };
+        assert_eq!(spare(Ahead::default()), [0; 3]);
+        assert_eq!(spare(Ahead::of(&[6, 0])), [0, 2, 2]);
+        assert_eq!(spare(Ahead::of(&[0, 7])), [2, 0, 2]);
+    }
+
+    fn rules(room: u32) -> Rules {
+        Rules { room, ..Rules::default() }
     }
 }

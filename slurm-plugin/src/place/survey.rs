@@ -66,7 +66,7 @@ impl Survey<'_> {
         let weights = self.weights(self.model.blocks.iter().zip(&free).filter(|(_, free)| of_use(**free)));
         let mut weights = weights.as_slice();
 
-        let partition = |(block, &free): (&Block, &u32)| {
+        let partition = |(position, (block, &free)): (usize, (&Block, &u32))| {
             // Whole partitions of the largest size: fewer cannot hold the job, so the others do not matter.
             let decided = spans && !levels && whole_trays >= request.trays;
             let healthy = match health {
@@ -89,10 +89,10 @@ impl Survey<'_> {
                 idle: idle.as_deref().map_or(free, |idle| block.overlap(idle)),
                 weight,
                 light,
-                spare: self.room.map_or(free, |room| room.spare(free, block.others(self.usable))),
+                spare: self.room.map_or(free, |room| room.spare(position, free, block.others(self.usable))),
             }
         };
-        self.model.blocks.iter().zip(&free).map(partition).collect()
+        self.model.blocks.iter().zip(&free).enumerate().map(partition).collect()
     }
 
     /// The weights of the usable nodes of these partitions.
