@@ -104,6 +104,7 @@ enum topology_rc {
 	TOPO_RC_ERROR = -1,
 	TOPO_RC_NO_FIT = 7203,         /* ESLURM_TOPO_NO_FIT, 26.05 */
 	TOPO_RC_SEGMENT_NO_FIT = 7204, /* ESLURM_TOPO_SEGMENT_NO_FIT, 26.05 */
+	TOPO_RC_INSUFFICIENT = 7205,   /* ESLURM_TOPO_INSUFFICIENT_RESOURCES, 26.05 */
 };
 
 /* The id of topology/block in every release. */

@@ -15,7 +15,9 @@ use std::num::NonZeroU32;
 
 use fabric::placement::{self, Candidate, Candidates, Partition, Request, Share};
 
-use crate::abi::{TOPO_RC_NO_FIT, TOPO_RC_SEGMENT_NO_FIT, TOPO_RC_SUCCESS};
+use crate::abi::{
+    TOPO_RC_ERROR, TOPO_RC_INSUFFICIENT, TOPO_RC_NO_FIT, TOPO_RC_SEGMENT_NO_FIT, TOPO_RC_SUCCESS,
+};
 use crate::bits;
 use crate::host::eval::Eval;
 use crate::host::job::Job;
@@ -248,8 +250,10 @@ impl<'q> Question<'q> {
                 return Outcome::Answered(rc);
             }
         }
-        // Cores or GRES are short in every partition: waiting is right, spanning would not be.
-        self.refuse(eval, Reason::ShortEverywhere, first_failure)
+        // Cores or GRES are short in every partition: waiting is right, spanning would not be. Where the flat evaluator does not
+        // say more than that it failed, the user reads what Slurm's block evaluator would say.
+        let rc = first_failure.map(|rc| if rc == TOPO_RC_ERROR { TOPO_RC_INSUFFICIENT } else { rc });
+        self.refuse(eval, Reason::ShortEverywhere, rc)
     }
 
     /// Whether a job that can run on these free nodes of a partition gets the first of them, whichever of Slurm's evaluators is

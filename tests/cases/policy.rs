@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "policy::a_site_may_pack_jobs_and_let_them_span", body: Body::On(PAIRS, settings) },
     Case { name: "policy::small_jobs_leave_room_to_large_ones", body: Body::On(PAIRS, room) },
     Case { name: "policy::small_jobs_wait_behind_large_ones_for_a_time", body: Body::On(PAIRS, patience) },
+    Case { name: "policy::users_read_in_the_queue_why_a_job_waits", body: Body::OnBoth(PAIRS, reasons) },
     Case { name: "policy::the_log_says_each_reason_once", body: Body::On(PAIRS, once) },
 ];
 
@@ -276,6 +277,25 @@ fn cycles(cluster: &Cluster) -> anyhow::Result<u64> {
     let text = cluster.ctl(&["sdiag"])?;
     let number = |line: &str| -> Option<u64> { line.split(':').nth(1)?.trim().parse().ok() };
     Ok(text.lines().filter(|line| line.contains("Total cycles:")).filter_map(number).sum())
+}
+
+/// In each rack a tray has a GPU in use. squeue shows the words of Slurm for what the topology plugin answers.
+fn reasons(cluster: &Cluster) -> anyhow::Result<()> {
+    for tray in ["r01n01", "r02n01", "r03n01", "r04n01"] {
+        let options = ["--output=/dev/null", "-N1", "-n1", "--gpus-per-node=1", "-w", tray];
+        cluster.wait_running(cluster.submit(&options, "sleep 1000")?, SOON)?;
+    }
+    for (options, words) in [
+        (&["-N2", "--exclusive"][..], "No suitable topology unit found"),
+        (&["-N2", "-n2", "--gpus=8"][..], "Insufficient resources in topology unit"),
+    ] {
+        let job = cluster.submit(&[&["--output=/dev/null"], options].concat(), "sleep 1000")?;
+        ensure!(outcome(cluster, job)?.is_none(), "a job with {options:?} runs");
+        let shown = cluster.ctl(&["squeue", "--noheader", "--format=%R", "--jobs", &job.to_string()])?;
+        ensure!(shown.trim() == format!("({words})"), "a job with {options:?} waits for {}", shown.trim());
+        cluster.cancel(job)?;
+    }
+    clear(cluster, "")
 }
 
 fn once(cluster: &Cluster) -> anyhow::Result<()> {
