@@ -1,7 +1,7 @@
 //! The table of cases and what runs them: who shares a cluster, who is skipped, what is kept of a failure.
 #![forbid(unsafe_code)]
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use libtest_mimic::{Completion, Failed, Trial};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,6 +12,9 @@ use tests::{Cluster, ClusterBuilder, Plugin, paths};
 
 /// Environment variable that turns skips into failures.
 const NO_SKIP: &str = "SLURM_NVLINK_NO_SKIP";
+
+/// Environment variable that names the [`Half`] that is to run.
+const HALF: &str = "SLURM_NVLINK_CASES";
 
 /// What every cluster needs.
 const BASE: [Artifact; 4] = [Artifact::TopologyGen, Artifact::Imex, Artifact::ImexCtl, Artifact::Nvml];
@@ -136,28 +139,56 @@ fn keep(cluster: &Cluster, case: &str) -> PathBuf {
     target
 }
 
-/// The cases as the test runner takes them.
-pub(crate) fn trials(cases: Vec<Case>, shared: &Shared) -> Vec<Trial> {
+/// One half of the cases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// Those on clusters of their own.
+    Own,
+    /// Those on shared clusters.
+    Shared,
+}
+
+impl Half {
+    /// Those that are to run: unless one is named, both.
+    pub(crate) fn wanted() -> anyhow::Result<&'static [Self]> {
+        let Some(named) = std::env::var_os(HALF) else { return Ok(&[Self::Own, Self::Shared]) };
+        match named.to_str() {
+            Some("own") => Ok(&[Self::Own]),
+            Some("shared") => Ok(&[Self::Shared]),
+            _ => bail!("{HALF} is own or shared, not {}", named.display()),
+        }
+    }
+}
+
+/// The cases on clusters of their own, as the test runner takes them.
+pub(crate) fn own(cases: Vec<Case>) -> Vec<Trial> {
+    let own = |case: Case| match case.body {
+        Body::Own(setup, run) => Some(trial(case.name.to_owned(), setup, move || run(&setup))),
+        Body::On(..) | Body::OnBoth(..) => None,
+    };
+    cases.into_iter().filter_map(own).collect()
+}
+
+/// The cases on shared clusters, all of a setup one after the other, whatever their order in the table.
+pub(crate) fn on_shared(cases: Vec<Case>, shared: &Shared) -> Vec<Trial> {
     let both = |setup: Setup| [Setup { stock: true, ..setup }, Setup { stock: false, ..setup }];
-    let mut trials = Vec::new();
-    // All cases of a setup one after the other, whatever their order in the table.
-    let mut on_shared: Vec<(Setup, String, OnCluster)> = Vec::new();
+    let mut sorted: Vec<(Setup, String, OnCluster)> = Vec::new();
     for case in cases {
         match case.body {
-            Body::On(setup, run) => on_shared.push((setup, case.name.to_owned(), run)),
-            Body::OnBoth(setup, run) => on_shared.extend(both(setup).map(|setup| {
+            Body::On(setup, run) => sorted.push((setup, case.name.to_owned(), run)),
+            Body::OnBoth(setup, run) => sorted.extend(both(setup).map(|setup| {
                 let plugin = if setup.stock { "stock" } else { "ours" };
                 (setup, format!("{}::{plugin}", case.name), run)
             })),
-            Body::Own(setup, run) => trials.push(trial(case.name.to_owned(), setup, move || run(&setup))),
+            Body::Own(..) => {}
         }
     }
-    on_shared.sort_by_key(|(setup, ..)| (setup.profile, setup.stock, setup.imex));
-    for (setup, name, run) in on_shared {
+    sorted.sort_by_key(|(setup, ..)| (setup.profile, setup.stock, setup.imex));
+    let trial = |(setup, name, run): (Setup, String, OnCluster)| {
         let (shared, case) = (shared.clone(), name.clone());
-        trials.push(trial(name, setup, move || shared.run(setup, &case, run)));
-    }
-    trials
+        trial(name, setup, move || shared.run(setup, &case, run))
+    };
+    sorted.into_iter().map(trial).collect()
 }
 
 /// How long each case took.

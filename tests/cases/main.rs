@@ -2,6 +2,7 @@
 //!
 //! One after the other, each on a cluster of its own or on one that cases with the same [`Setup`] share. A case that
 //! lacks something (root, a staged artifact) is skipped and says what; with `SLURM_NVLINK_NO_SKIP=1` that is a failure.
+//! With `SLURM_NVLINK_CASES=own` or `shared` only that half runs: two runs beside each other do not meet.
 #![forbid(unsafe_code)]
 
 mod beside;
@@ -35,7 +36,7 @@ mod tiers;
 mod topology;
 mod watch_systemd;
 
-use harness::{Case, Shared};
+use harness::{Case, Half, Shared};
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
 use tests::domain;
@@ -81,8 +82,22 @@ fn main() -> ExitCode {
     // Clusters are measured while they start, and share the machine.
     arguments.test_threads = Some(1);
     let shared = Shared::default();
-    let mut trials = harness::trials(CASES.concat(), &shared);
-    trials.extend(documents::not_typed());
+    let halves = match Half::wanted() {
+        Ok(halves) => halves,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut trials = Vec::new();
+    for half in halves {
+        match half {
+            Half::Own => {
+                trials.extend(harness::own(CASES.concat()).into_iter().chain(documents::not_typed()))
+            }
+            Half::Shared => trials.extend(harness::on_shared(CASES.concat(), &shared)),
+        }
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     shared.end();
     harness::print_times();

@@ -2,9 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use super::Options;
 use crate::cargo_test::{self, LIMIT};
@@ -112,17 +113,32 @@ impl Stage {
                 cargo_test::count(&mut cargo, &filter, &log)
             }
             Kind::Build => artifacts::build(workspace).map(|_| Outcome::check(true, String::new())),
-            Kind::Cases => {
+            Kind::Cases => both_halves(|half| {
+                let mut cargo = workspace.cargo();
                 cargo.args(["test", "--workspace", "--locked", "--test", CASES]);
                 slurm::headers(&mut cargo)?;
                 // A case that cannot run has failed: setting up is this program's business.
                 cargo.env("SLURM_NVLINK_STAGE", workspace.stage()).env("SLURM_NVLINK_NO_SKIP", "1");
-                cargo_test::count(&mut cargo, &filter, &log)
-            }
+                cargo.env("SLURM_NVLINK_CASES", half);
+                cargo_test::count(&mut cargo, &filter, &workspace.fresh_log(&format!("cases-{half}"))?)
+            }),
             Kind::Packages => dist::test(workspace),
             Kind::Arm => cross::test(workspace, options.filter.as_deref(), &log),
         }
     }
+}
+
+/// Runs the cases on clusters of their own and those on shared ones beside each other: they wait for much and compute little.
+fn both_halves(run: impl Fn(&'static str) -> Result<Outcome> + Sync) -> Result<Outcome> {
+    let (own, shared) = thread::scope(|scope| {
+        let own = scope.spawn(|| run("own"));
+        let shared = run("shared");
+        (own.join(), shared)
+    });
+    let Ok(own) = own else { bail!("the thread of the cases on clusters of their own has panicked") };
+    let mut outcome = own?;
+    outcome.add(shared?);
+    Ok(outcome)
 }
 
 #[cfg(test)]
