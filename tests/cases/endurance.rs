@@ -33,9 +33,9 @@ fn round(setup: &Setup) -> anyhow::Result<()> {
         let mut plan = plan::random(SEED, 1, stage.shape(), 16_000);
         // The first half of it, and 22 seconds without power are too long here.
         plan.events.retain(|timed| timed.at_ms < 8_000 && !matches!(timed.event, Event::PowerLoss(_)));
-        let Played { violations, ended, .. } = stage.play(&plan, 1);
+        let Played { violations, last_seen, .. } = stage.play(&plan, 1);
         ensure!(violations.is_empty(), "{violations:#?}");
-        ensure!(ended.len() >= 10 && ended.iter().any(|state| state == "COMPLETED"), "{ended:?}");
+        ensure!(last_seen.len() >= 10 && last_seen.iter().any(|state| state == "COMPLETED"), "{last_seen:?}");
         Ok(())
     })
 }

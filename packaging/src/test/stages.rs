@@ -84,11 +84,13 @@ impl Stage {
     /// # Errors
     /// When it cannot run, which the caller counts as a failure.
     pub(super) fn run(&self, workspace: &Workspace, options: &Options) -> Result<Outcome> {
-        let log = workspace.fresh_log(self.name)?;
+        let log = |name: &str| workspace.fresh_log(name);
         let filter: Vec<&str> = options.filter.as_deref().into_iter().collect();
         let mut cargo = workspace.cargo();
         match self.kind {
-            Kind::Format => cargo_test::check(cargo.args(["fmt", "--all", "--check"]), &log, QUICK),
+            Kind::Format => {
+                cargo_test::check(cargo.args(["fmt", "--all", "--check"]), &log(self.name)?, QUICK)
+            }
             Kind::Lint => {
                 cargo.args([
                     "clippy",
@@ -100,7 +102,7 @@ impl Stage {
                     "warnings",
                 ]);
                 slurm::headers(&mut cargo)?;
-                cargo_test::check(&mut cargo, &log, LIMIT)
+                cargo_test::check(&mut cargo, &log(self.name)?, LIMIT)
             }
             Kind::Unit => {
                 // Without it the lab's tests would be skipped.
@@ -110,7 +112,7 @@ impl Stage {
                     cargo.args(["--test", name]);
                 }
                 slurm::headers(&mut cargo)?;
-                cargo_test::count(&mut cargo, &filter, &log)
+                cargo_test::count(&mut cargo, &filter, &log(self.name)?)
             }
             Kind::Build => artifacts::build(workspace).map(|_| Outcome::check(true, String::new())),
             Kind::Cases => both_halves(|half| {
@@ -120,10 +122,10 @@ impl Stage {
                 // A case that cannot run has failed: setting up is this program's business.
                 cargo.env("SLURM_NVLINK_STAGE", workspace.stage()).env("SLURM_NVLINK_NO_SKIP", "1");
                 cargo.env("SLURM_NVLINK_CASES", half);
-                cargo_test::count(&mut cargo, &filter, &workspace.fresh_log(&format!("cases-{half}"))?)
+                cargo_test::count(&mut cargo, &filter, &log(&format!("{}-{half}", self.name))?)
             }),
             Kind::Packages => dist::test(workspace),
-            Kind::Arm => cross::test(workspace, options.filter.as_deref(), &log),
+            Kind::Arm => cross::test(workspace, options.filter.as_deref(), &log(self.name)?),
         }
     }
 }

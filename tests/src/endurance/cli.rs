@@ -74,7 +74,7 @@ impl Options {
         for (number, plan) in self.plans(&stage)? {
             let before = lost_packets::since_first_asked();
             let played = stage.play(&plan, number);
-            report.add(&plan, played.ended.iter().map(String::as_str));
+            report.add(&plan, played.last_seen.iter().map(String::as_str));
             tell(number, begin, &plan, &played);
             let lost = lost_packets::in_words(lost_packets::since_first_asked() - before);
             if !lost.is_empty() {
@@ -136,7 +136,7 @@ fn tell(number: u32, begin: Instant, plan: &Plan, played: &Played) {
         "{:>5.0} s round {number}: {} events, {} jobs, slurmctld {} kB, {} refused, {} broken",
         begin.elapsed().as_secs_f64(),
         plan.events.len(),
-        played.ended.len(),
+        played.last_seen.len(),
         played.memory,
         played.refused.len(),
         played.violations.len()

@@ -10,21 +10,22 @@ use std::fmt;
 pub(super) struct Report {
     /// By name of the event.
     happened: BTreeMap<String, usize>,
-    /// Jobs by the state in which they ended; tasks of arrays and components are counted one by one.
-    ended: BTreeMap<String, usize>,
+    /// Jobs by the state in which they were last seen; tasks of arrays and components are counted one by one. One that was not seen to
+    /// end was forgotten by a slurmctld that was killed, or by one that forgets ended jobs soon.
+    seen: BTreeMap<String, usize>,
     /// How many of the events were no jobs.
     deeds: usize,
 }
 
 impl Report {
-    /// Adds a round: its plan, and the states in which its jobs ended.
-    pub(super) fn add<'a>(&mut self, plan: &Plan, ended: impl IntoIterator<Item = &'a str>) {
+    /// Adds a round: its plan, and the states in which its jobs were last seen.
+    pub(super) fn add<'a>(&mut self, plan: &Plan, seen: impl IntoIterator<Item = &'a str>) {
         for timed in &plan.events {
             *self.happened.entry(timed.event.name()).or_default() += 1;
             self.deeds += usize::from(!matches!(timed.event, Event::Submit(_)));
         }
-        for state in ended {
-            *self.ended.entry(state.to_owned()).or_default() += 1;
+        for state in seen {
+            *self.seen.entry(state.to_owned()).or_default() += 1;
         }
     }
 
@@ -40,8 +41,8 @@ impl fmt::Display for Report {
         for (name, count) in &self.happened {
             writeln!(f, "{name:<width$} {count:>6}")?;
         }
-        let ended: Vec<String> = self.ended.iter().map(|(state, count)| format!("{count} {state}")).collect();
-        writeln!(f, "jobs ended: {}", ended.join(", "))
+        let seen: Vec<String> = self.seen.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        writeln!(f, "jobs as last seen: {}", seen.join(", "))
     }
 }
 
@@ -60,7 +61,7 @@ mod tests {
         report.add(&Plan { shape, events }, ["COMPLETED", "FAILED", "COMPLETED"]);
         assert_eq!(
             report.to_string(),
-            "job on a shared tray        2\nrack cut in two, apply      1\njobs ended: 2 COMPLETED, 1 FAILED\n"
+            "job on a shared tray        2\nrack cut in two, apply      1\njobs as last seen: 2 COMPLETED, 1 FAILED\n"
         );
         assert_eq!(report.deeds(), 1);
     }

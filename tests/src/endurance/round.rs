@@ -59,8 +59,8 @@ pub struct Stage<'a> {
 pub struct Played {
     /// Rules that were broken.
     pub violations: BTreeSet<Violation>,
-    /// The states in which its jobs ended.
-    pub ended: Vec<String>,
+    /// The states in which its jobs were last seen.
+    pub last_seen: Vec<String>,
     /// What Slurm or topology-gen would not do, in their words, and what Slurm did with jobs that it had forgotten.
     pub refused: Vec<String>,
     /// slurmctld's memory at its end, in kilobytes.
@@ -147,7 +147,12 @@ impl<'a> Stage<'a> {
             }
         };
         let refused = actor.refused.into_iter().chain(notes.forgotten).collect();
-        Played { violations: notes.violations, ended: notes.states.into_values().collect(), refused, memory }
+        Played {
+            violations: notes.violations,
+            last_seen: notes.states.into_values().collect(),
+            refused,
+            memory,
+        }
     }
 
     fn events(&self, plan: &Plan, actor: &mut Actor<'_>, notes: &mut Notes) -> anyhow::Result<()> {
