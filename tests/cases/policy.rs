@@ -291,8 +291,10 @@ fn reasons(cluster: &Cluster) -> anyhow::Result<()> {
     ] {
         let job = cluster.submit(&[&["--output=/dev/null"], options].concat(), "sleep 1000")?;
         ensure!(outcome(cluster, job)?.is_none(), "a job with {options:?} runs");
-        let shown = cluster.ctl(&["squeue", "--noheader", "--format=%R", "--jobs", &job.to_string()])?;
-        ensure!(shown.trim() == format!("({words})"), "a job with {options:?} waits for {}", shown.trim());
+        wait_for(&format!("a job with {options:?} waits for ({words})"), SOON, || {
+            let shown = cluster.ctl(&["squeue", "--noheader", "--format=%R", "--jobs", &job.to_string()])?;
+            Ok(if shown.trim() == format!("({words})") { Ok(()) } else { Err(shown) })
+        })?;
         cluster.cancel(job)?;
     }
     clear(cluster, "")
