@@ -68,7 +68,7 @@ impl Question<'_> {
         } else if is_placed && self.job.backfill_test {
             line.waits(id, queued, piece, now);
         }
-        line.may_have(id, || self.model.blocks.iter().map(|block| block.overlap(eval.usable()) > 0));
+        line.may_have(id, queued, || self.model.blocks.iter().map(|block| block.overlap(eval.usable()) > 0));
     }
 }
 
@@ -131,6 +131,10 @@ impl Line {
     /// A job of such a piece waits.
     fn waits(&mut self, job: u32, queued: Queued, piece: u32, now: u64) {
         if let Some(known) = self.of(job) {
+            if known.queued.slurm_partition != queued.slurm_partition {
+                // Its topology may be another one.
+                known.partitions.clear();
+            }
             (known.queued, known.piece, known.seen) = (queued, piece, now);
             return;
         }
@@ -143,8 +147,14 @@ impl Line {
     }
 
     /// A job that waits was offered trays of these partitions.
-    fn may_have<P: Iterator<Item = bool>>(&mut self, job: u32, partitions: impl FnOnce() -> P) {
-        let Some(known) = self.of(job) else { return };
+    fn may_have<P: Iterator<Item = bool>>(
+        &mut self,
+        job: u32,
+        queued: Queued,
+        partitions: impl FnOnce() -> P,
+    ) {
+        let known = self.of(job).filter(|known| known.queued.slurm_partition == queued.slurm_partition);
+        let Some(known) = known else { return };
         for (position, is_offered) in partitions().enumerate() {
             match known.partitions.get_mut(position) {
                 Some(known) => *known |= is_offered,
@@ -205,7 +215,7 @@ mod tests {
     /// A job waits that may have each of two partitions.
     fn waits(line: &mut Line, job: u32, queued: Queued, piece: u32, now: u64) {
         line.waits(job, queued, piece, now);
-        line.may_have(job, || [true; 2].into_iter());
+        line.may_have(job, queued, || [true; 2].into_iter());
     }
 
     #[test]
@@ -245,7 +255,7 @@ mod tests {
         let mut line = Line::default();
         for (job, piece, offered) in [(10, 16, [true, false, false]), (11, 18, [false, true, false])] {
             line.waits(job, queued(1, 50), piece, 1_000);
-            line.may_have(job, || offered.into_iter());
+            line.may_have(job, queued(1, 50), || offered.into_iter());
         }
         let standing = |line: &Line| {
             let ahead = line.ahead(20, queued(1, 1), 1_000);
@@ -253,13 +263,20 @@ mod tests {
         };
         assert_eq!(standing(&line), ([16, 18, 0, 0], 18));
         // What it was offered once is not forgotten, also when it is asked for again.
-        line.may_have(11, || [true, false, false, true].into_iter());
+        line.may_have(11, queued(1, 50), || [true, false, false, true].into_iter());
         line.waits(11, queued(1, 50), 18, 1_030);
         assert_eq!(standing(&line), ([18, 18, 0, 18], 18));
         // Who does not wait is not kept in mind.
-        line.may_have(12, || [true; 3].into_iter());
+        line.may_have(12, queued(1, 50), || [true; 3].into_iter());
         line.keep(|job| job != 11);
         assert_eq!(standing(&line), ([16, 0, 0, 0], 16));
+        // In another Slurm partition, of which the topology may be another one, the job begins anew.
+        line.may_have(10, queued(2, 50), || [true; 3].into_iter());
+        assert_eq!(standing(&line), ([16, 0, 0, 0], 16));
+        line.waits(10, queued(2, 50), 16, 1_060);
+        line.waits(10, queued(1, 50), 16, 1_090);
+        line.may_have(10, queued(1, 50), || [false, true].into_iter());
+        assert_eq!(standing(&line), ([0, 16, 0, 0], 16));
     }
 
     #[test]
