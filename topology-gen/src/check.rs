@@ -1,7 +1,8 @@
 //! Everything that makes Slurm refuse a `topology.yaml` or die of it, and everything that it accepts though it is wrong.
 //!
 //! ```text
-//! text -> file (shape, names, sizes) -> place (nodes, slurm.conf) -> sizes (what jobs get) -> settings (the plugin's) -> findings by line
+//! text ───────> file (shape, names, sizes) -> place (nodes, slurm.conf) -> sizes (what jobs get) ─┐
+//! slurm.conf ─> settings (the plugin's) ────────────────────────────────────────────────────────┴─> findings by line
 //! ```
 //!
 //! All faults are found in one run. Nothing here looks anything up: what Slurm knows is given.

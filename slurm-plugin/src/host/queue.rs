@@ -1,11 +1,10 @@
 //! Whether a job waits, by slurmctld's own record of it.
 
 use super::api;
-use super::record::{Record, Records};
-use crate::abi::{JOB_MAGIC_VALUE, job_record_t};
+use super::record::Records;
+use crate::abi::job_record_t;
 
-/// Base states of a job (`slurm/slurm.h`, 26.05.5); flags are above them.
-const STATE_BASE: u32 = 0xff;
+/// The base state of a job that waits (`slurm/slurm.h`, 26.05.5).
 const PENDING: u32 = 0;
 /// The priority of a job that is held.
 const HELD: u32 = 0;
@@ -31,18 +30,18 @@ pub(crate) fn waits(job: u32, records: &Records) -> Option<bool> {
 /// # Safety
 /// `record` is a record of [`Records::job_extent`] bytes that lives unchanged during the call.
 unsafe fn is_waiting(record: *const job_record_t, job: u32, records: &Records) -> Option<bool> {
-    let (layout, times) = (&records.layout().job, records.times()?);
     // SAFETY: by the caller's word.
-    let record = unsafe { Record::proven(record, records.job_extent()) };
-    if !record.has_magic(layout.magic, JOB_MAGIC_VALUE) || record.u32(layout.job_id)? != job {
+    let (record, state) = unsafe { records.job_and_state(record) }?;
+    if record.u32(records.layout().job.job_id)? != job {
         return None;
     }
-    Some(record.u32(times.job_state)? & STATE_BASE == PENDING && record.u32(times.priority)? != HELD)
+    Some(state == PENDING && record.u32(records.times()?.priority)? != HELD)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::JOB_MAGIC_VALUE;
     use crate::abi::layout::{TIMES_FOR_TESTS as TIMES, known_layout_for_tests};
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::peek;
 use crate::abi::layout::{Layout, TimesLayout};
+use crate::abi::{JOB_MAGIC_VALUE, job_record_t};
 
 /// First word of the two that Slurm's allocator keeps before each allocation; the second is its length (Slurm 26.05.3
 /// `src/common/xmalloc.c`).
@@ -91,6 +92,26 @@ impl Records {
     /// Says so. Only after a node's record was found in its allocation, with its magic number.
     pub(crate) fn prove_nodes(&self) {
         self.nodes_proven.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Base states of a job (`slurm/slurm.h`, 26.05.5); flags are above them.
+const JOB_STATE_BASE: u32 = 0xff;
+
+impl Records {
+    /// One of slurmctld's jobs and its base state; None where it is not as the layout says, or where the places of a job's times
+    /// are not known.
+    ///
+    /// # Safety
+    /// `job` is a record of [`Self::job_extent`] bytes, of a kind that is proven, that lives unchanged as long as the result.
+    pub(crate) unsafe fn job_and_state(&self, job: *const job_record_t) -> Option<(Record, u32)> {
+        let state = self.times()?.job_state;
+        // SAFETY: by the caller's word.
+        let job = unsafe { Record::proven(job, self.job_extent()) };
+        if !job.has_magic(self.layout.job.magic, JOB_MAGIC_VALUE) {
+            return None;
+        }
+        Some((job, job.u32(state)? & JOB_STATE_BASE))
     }
 }
 

@@ -1,11 +1,10 @@
 //! The jobs that have nodes now, out of slurmctld's list of jobs.
 
-use super::record::{Record, Records};
+use super::record::Records;
 use super::{api, bitmap, list};
-use crate::abi::{JOB_MAGIC_VALUE, job_record_t};
+use crate::abi::job_record_t;
 
-/// Base states of a job (`slurm/slurm.h`, 26.05.5); flags are above them.
-const STATE_BASE: u32 = 0xff;
+/// Base states of a job (`slurm/slurm.h`, 26.05.5).
 const RUNNING: u32 = 1;
 const SUSPENDED: u32 = 2;
 
@@ -56,11 +55,8 @@ impl Running<'_> {
     ) -> Option<Option<Self>> {
         let times = records.times()?;
         // SAFETY: by the caller's word.
-        let job = unsafe { Record::proven(job, records.job_extent()) };
-        if !job.has_magic(records.layout().job.magic, JOB_MAGIC_VALUE) {
-            return None;
-        }
-        if !matches!(job.u32(times.job_state)? & STATE_BASE, RUNNING | SUSPENDED) {
+        let (job, state) = unsafe { records.job_and_state(job) }?;
+        if !matches!(state, RUNNING | SUSPENDED) {
             return Some(None);
         }
         let nodes = match job.pointer(times.node_bitmap)? {
@@ -79,8 +75,8 @@ impl Running<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::BITSTR_MAGIC_VALUE;
     use crate::abi::layout::{TIMES_FOR_TESTS as TIMES, known_layout_for_tests};
+    use crate::abi::{BITSTR_MAGIC_VALUE, JOB_MAGIC_VALUE};
 
     #[test]
     fn a_job_with_nodes_is_read_and_no_other() {

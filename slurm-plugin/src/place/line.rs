@@ -60,8 +60,7 @@ impl Question<'_> {
             line.starts(id);
             return;
         }
-        let is_due = is_about_now && line.is_due(id, now);
-        if is_due {
+        if is_about_now && line.is_due(id, now) {
             let partitions = self.survey(eval, eval.usable()).partitions(self.request, Health::Read);
             let is_helped = placement::outlook(&partitions, self.request, rules) == Outlook::Later;
             line.waits(id, queued, if is_helped { piece } else { 0 }, now);
