@@ -168,6 +168,9 @@ fn expected(job: JobId) -> Vec<String> {
 
 /// Everything on a tray that belongs to an IMEX domain, in words.
 ///
+/// A process that has ended holds nothing any more, and is there until the first process of its tray collects it, a
+/// moment later: it does not count. Its command line is empty, as its memory is gone (proc(5)).
+///
 /// # Errors
 /// The tray's files cannot be read.
 pub fn traces(cluster: &Cluster, node: &str) -> anyhow::Result<BTreeSet<String>> {
@@ -177,7 +180,7 @@ pub fn traces(cluster: &Cluster, node: &str) -> anyhow::Result<BTreeSet<String>>
         // Processes come and go while we look.
         let Ok(name) = fs::read_to_string(entry.path().join("comm")) else { continue };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if PROGRAMS.contains(&name.trim()) {
+        if PROGRAMS.contains(&name.trim()) && !line.is_empty() {
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             found.insert(format!("{}: {}", name.trim(), line.trim()));
         }
