@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_process_left_behind_does_not_hold_us_up() {
         let started = Instant::now();
-        shell("sleep 5 & exit 0", Duration::from_secs(30)).0.unwrap();
-        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+        shell("sleep 20 & exit 0", Duration::from_secs(30)).0.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     }
 }

@@ -10,14 +10,13 @@ use fabric::NodeName;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 use tests::cluster::Target;
+use tests::limits::SOON;
 use tests::{Cluster, wait_for};
 
 /// Two racks of four trays, without prologs.
 const SMALL: Setup = Setup { profile: "small-2x4", stock: false, imex: false };
 const SLURM_CONF: &str = "/etc/slurm/slurm.conf";
-const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "beside::several_topologies_in_one_file", body: Body::OnBoth(SMALL, several) },

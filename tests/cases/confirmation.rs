@@ -7,15 +7,14 @@ use crate::plugin_file::controller_log;
 use anyhow::{Context as _, ensure};
 use object::Object as _;
 use std::fs;
-use std::time::Duration;
 use tests::Cluster;
 use tests::cluster::Target;
+use tests::limits::SOON;
 use tests::stage::Artifact;
 use tests::tree::Tree;
 
 const OURS: Setup = Setup { profile: "small-2x4", stock: false, imex: false };
 
-const SOON: Duration = Duration::from_secs(30);
 const FOLDER: &str = "/var/lib/slurm-nvlink/layout";
 /// No topology plugin reads time limits, so nobody can measure where they are.
 const NO_ROOM: &str = "nvlink_room=3: no room is kept and nvlink_patience=1 has no effect, as it is not known where this build of Slurm has the time limits of jobs";

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tests::cluster::Target;
 use tests::control::DaemonState;
 use tests::fault::{Fault, FaultKind};
+use tests::limits::SOON;
 use tests::{Cluster, wait_for};
 
 pub(crate) const CASES: &[Case] = &[
@@ -38,12 +39,12 @@ fn probe(cluster: &Cluster) -> anyhow::Result<(String, Option<i32>)> {
 
 fn heals_by_itself(cluster: &Cluster) -> anyhow::Result<()> {
     let healthy = probe(cluster)?;
-    let time = Duration::from_secs(1);
+    let time = Duration::from_secs(5);
     let begin = Instant::now();
     cluster.fault(TRAY, Fault::new(FaultKind::WrongClique), Some(time))?;
     let sick = probe(cluster)?;
     ensure!(sick != healthy && begin.elapsed() < time, "{sick:?}");
-    wait_for("the fault is over", Duration::from_secs(10), || {
+    wait_for("the fault is over", SOON, || {
         let (kinds, _) = acting(cluster)?;
         Ok(if kinds.is_empty() { Ok(()) } else { Err(format!("{kinds:?}")) })
     })?;
@@ -85,15 +86,15 @@ fn seen_by_probe(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 fn cut_off(cluster: &Cluster) -> anyhow::Result<()> {
-    let reach = || cluster.ctl(&["timeout", "2", "bash", "-c", &format!("exec 3<>/dev/tcp/{TRAY}/6818")]);
-    reach()?;
+    let reach = |seconds: &str| {
+        cluster.ctl(&["timeout", seconds, "bash", "-c", &format!("exec 3<>/dev/tcp/{TRAY}/6818")])
+    };
+    reach("20")?;
     cluster.fault(TRAY, Fault::new(FaultKind::Unreachable), None)?;
-    let cut = reach();
+    let cut = reach("2");
     cluster.heal(Some(TRAY))?;
     ensure!(cut.is_err(), "the controller still reaches {TRAY}");
-    wait_for("the tray is reached again", Duration::from_secs(20), || {
-        Ok(reach().map_err(|error| error.to_string()))
-    })?;
+    wait_for("the tray is reached again", SOON, || Ok(reach("20").map_err(|error| error.to_string())))?;
     cluster.wait_idle(&cluster.nodes())
 }
 

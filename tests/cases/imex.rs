@@ -4,7 +4,7 @@
 //! slurmd, prolog and epilog are real; the IMEX daemon, its control tool and the trays' hardware are simulated.
 #![forbid(unsafe_code)]
 
-use crate::domain::{Running, SOON, all_up, exactly, finish, finish_all, log_lines, records, start, view};
+use crate::domain::{Running, all_up, exactly, finish, finish_all, log_lines, records, start, view};
 use crate::harness::{Body, Case, Setup, explained};
 use anyhow::{Context as _, ensure};
 use fabric::JobId;
@@ -13,6 +13,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use tests::cluster::{Captured, Target};
 use tests::fault::{Fault, FaultKind};
+use tests::limits::SOON;
 use tests::soak::Plant;
 use tests::{Cluster, wait_for};
 

@@ -5,7 +5,7 @@
 //! simulated.
 #![forbid(unsafe_code)]
 
-use crate::domain::{Running, SOON, exactly, finish, log_lines, settled, start, submit, traces};
+use crate::domain::{Running, exactly, finish, log_lines, settled, start, submit, traces};
 use crate::harness::{Body, Case, Setup, explained};
 use crate::imex::SMALL;
 use anyhow::{Context as _, ensure};
@@ -17,6 +17,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use tests::cluster::Target;
 use tests::documents::{self, Form};
 use tests::fault::{Fault, FaultKind};
+use tests::limits::SOON;
 use tests::soak::Plant;
 use tests::{Cluster, wait_for};
 

@@ -4,8 +4,8 @@
 use crate::harness::{Body, Case, Setup};
 use anyhow::ensure;
 use std::collections::BTreeSet;
-use std::time::Duration;
 use tests::Cluster;
+use tests::limits::SOON;
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "jobs::of_1_2_and_4_trays_stay_in_a_block", body: Body::OnBoth(Setup::PLAIN_SMALL, sizes) },
@@ -16,8 +16,6 @@ pub(crate) const CASES: &[Case] = &[
         body: Body::OnBoth(Setup::PLAIN_SMALL, controller_restart),
     },
 ];
-
-const SOON: Duration = Duration::from_secs(30);
 
 fn sizes(cluster: &Cluster) -> anyhow::Result<()> {
     let blocks = cluster.blocks()?;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use tests::limits::SOON;
 use tests::tree::Tree;
 use tests::{Cluster, paths, wait_for};
 
@@ -74,7 +74,7 @@ fn belongs_to_us(process: &Path) -> bool {
 /// Waits until the host looks as before and the cluster is gone from the list, and its directory with it.
 fn nothing_left(before: &Host, name: &str) -> anyhow::Result<()> {
     let directory = Path::new(paths::CLUSTERS).join(cluster_name(name));
-    wait_for("nothing of the cluster is left", Duration::from_secs(10), || {
+    wait_for("nothing of the cluster is left", SOON, || {
         let (now, running) = (Host::look()?, Cluster::running()?);
         let gone = now == *before && !running.contains(&cluster_name(name)) && !directory.exists();
         Ok(if gone { Ok(()) } else { Err(format!("{now:?}, running: {running:?}")) })
@@ -83,7 +83,7 @@ fn nothing_left(before: &Host, name: &str) -> anyhow::Result<()> {
 
 fn with_a_job(cluster: &Cluster) -> anyhow::Result<()> {
     let job = cluster.submit(&["--nodes=8"], "srun sleep 1000")?;
-    cluster.wait_running(job, Duration::from_secs(20))?;
+    cluster.wait_running(job, SOON)?;
     ensure!(!strangers()?.is_empty(), "the check does not see the cluster's processes");
     Ok(())
 }
@@ -111,7 +111,7 @@ fn after_a_sigterm(setup: &Setup) -> anyhow::Result<()> {
     let directory = cluster.state_dir().to_owned();
     kill(Pid::from_raw(cluster.supervisor_pid()), Signal::SIGTERM)?;
     // This end is in order: the supervisor itself removes its directory.
-    wait_for("the supervisor has cleaned up", Duration::from_secs(10), || {
+    wait_for("the supervisor has cleaned up", SOON, || {
         Ok(if directory.exists() { Err(format!("{} exists", directory.display())) } else { Ok(()) })
     })?;
     nothing_left(&before, "term")
@@ -138,7 +138,7 @@ fn after_a_killed_start(setup: &Setup) -> anyhow::Result<()> {
         .spawn()
         .context("cannot run the command line")?;
     let state = Path::new(paths::CLUSTERS).join(&name).join("state.json");
-    let begun = wait_for("the cluster is half up", Duration::from_secs(20), || {
+    let begun = wait_for("the cluster is half up", SOON, || {
         Ok(if state.exists() { Ok(()) } else { Err(format!("{} is not there", state.display())) })
     });
     starter.kill()?;

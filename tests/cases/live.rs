@@ -6,14 +6,13 @@ use crate::harness::{Body, Case, Setup};
 use crate::plugin_file::controller_log;
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
-use std::time::Duration;
 use tests::Cluster;
 use tests::cluster::Target;
+use tests::limits::SOON;
 
 /// Two racks of four trays, without prologs.
 const SMALL: Setup = Setup { profile: "small-2x4", stock: false, imex: false };
 
-const SOON: Duration = Duration::from_secs(30);
 const TOPOLOGY: &str = "/etc/slurm/topology.yaml";
 
 pub(crate) const CASES: &[Case] = &[

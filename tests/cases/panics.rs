@@ -7,14 +7,13 @@ use crate::plugin_file::controller_log;
 use anyhow::{Context as _, ensure};
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::Duration;
 use tests::cluster::Target;
+use tests::limits::SOON;
 use tests::stage::Artifact;
 use tests::{Cluster, Plugin};
 
 const OURS: Setup = Setup { profile: "small-2x4", stock: false, imex: false };
 
-const SOON: Duration = Duration::from_secs(30);
 const FILE: &str = "/run/slurm-nvlink/planted-faults";
 
 pub(crate) const CASES: &[Case] = &[

@@ -10,12 +10,10 @@ use anyhow::{Context as _, ensure};
 use fabric::{JobId, NodeName};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 use tests::cluster::BlockLine;
 use tests::job::Job;
+use tests::limits::SOON;
 use tests::{Cluster, wait_for};
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// Two racks of 18 trays, without prologs.
 pub(crate) const RACKS: Setup = Setup { profile: "gb200-2x18", stock: false, imex: false };

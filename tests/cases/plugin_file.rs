@@ -6,13 +6,11 @@ use anyhow::{Context as _, ensure};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use tests::limits::SOON;
 use tests::stage::Artifact;
 use tests::{Cluster, Plugin};
 
 const OURS: Setup = Setup { profile: "small-2x4", stock: false, imex: false };
-
-const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "plugin_file::that_is_right", body: Body::Own(OURS, right) },

@@ -8,7 +8,7 @@ use crate::policy::with_param;
 use anyhow::{Context as _, ensure};
 use fabric::JobId;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use tests::limits::SOON;
 use tests::stage::Artifact;
 use tests::{Cluster, Plugin, wait_for};
 
@@ -18,8 +18,6 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "plugin_metrics::a_plugin_that_failed_says_so", body: Body::Own(PAIRS, failed) },
 ];
 
-/// The files are written every ten seconds.
-const SOON: Duration = Duration::from_secs(60);
 const FOLDER: &str = "/run/nvlink-metrics";
 const PLANTED: &str = "/run/slurm-nvlink/planted-faults";
 

@@ -9,9 +9,9 @@ use fabric::JobId;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tests::cluster::Target;
+use tests::limits::SOON;
 use tests::{Cluster, wait_for};
 
-const SOON: Duration = Duration::from_secs(30);
 const SLURM_CONF: &str = "/etc/slurm/slurm.conf";
 
 pub(crate) const CASES: &[Case] = &[

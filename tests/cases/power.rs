@@ -6,7 +6,7 @@ use crate::placement::{outcome, submit};
 use anyhow::ensure;
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
-use std::time::Duration;
+use tests::limits::SOON;
 use tests::{Cluster, wait_for};
 
 /// Two racks of four trays, without prologs.
@@ -15,7 +15,6 @@ const STOCK: Setup = Setup { stock: true, ..OURS };
 
 /// Trays that are powered down: half of the first rack.
 const DOWN: [&str; 2] = ["r01n03", "r01n04"];
-const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) const CASES: &[Case] = &[
     Case { name: "power::blocks_hold_when_trays_go_and_come_back::ours", body: Body::Own(OURS, down_and_up) },

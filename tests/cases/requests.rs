@@ -7,7 +7,7 @@ use crate::imex::RACKS;
 use anyhow::{Context as _, ensure};
 use std::collections::BTreeMap;
 use tests::cluster::Target;
-use tests::domain::SOON;
+use tests::limits::SOON;
 use tests::{Cluster, wait_for};
 
 pub(crate) const CASES: &[Case] =

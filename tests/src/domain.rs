@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use crate::job::Job;
+use crate::limits::SOON;
 use crate::{Cluster, wait_for};
 use anyhow::{Context as _, ensure};
 use fabric::JobId;
@@ -12,10 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirEntry, Metadata};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
-use std::time::Duration;
-
-/// A job's prologs, or its end, take this long at most.
-pub const SOON: Duration = Duration::from_secs(30);
 
 /// State of the IMEX manager on a tray.
 const STATE: &str = "run/slurm-nvlink/imex";

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+/// What is done in seconds on an idle machine: a job begins, or is over and its trays are clean; a line is in a log.
+pub const SOON: Duration = Duration::from_secs(60);
 /// The supervisor has made all namespaces and all daemons said that they are ready.
 pub const BOOT: Duration = Duration::from_secs(120);
 /// One Slurm daemon says that it is ready. Long, because a slurmd that misses slurmctld tries again after 10 s.

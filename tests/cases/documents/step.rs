@@ -3,16 +3,14 @@
 
 use anyhow::{Context as _, ensure};
 use std::process::Command;
-use std::time::Duration;
 use tests::cluster::{Captured, Target};
+pub(super) use tests::limits::SOON;
 use tests::tree::Tree;
 use tests::{Cluster, paths};
 
 /// The folder on the controller in which commands are typed.
 pub(super) const FOLDER: &str = "/run/documents";
 const TOPOLOGY: &str = "/etc/slurm/topology.yaml";
-/// How long something may take that is done in seconds.
-pub(super) const SOON: Duration = Duration::from_secs(30);
 /// What the documents call FILE, in that folder.
 pub(super) const FILE: (&str, &str) = ("FILE", "/run/documents/file");
 

@@ -3,11 +3,10 @@
 
 use anyhow::{Context as _, ensure};
 use fabric::JobId;
-use std::time::Duration;
 use tests::cluster::{BlockLine, Captured, Target};
+pub(crate) use tests::limits::SOON;
 use tests::{Cluster, wait_for};
 
-pub(crate) const SOON: Duration = Duration::from_secs(30);
 pub(crate) const FILE: &str = "/etc/slurm/topology.yaml";
 pub(crate) const READINGS: &str = "/run/readings.json";
 pub(crate) const NVML: &str = "/run/nvlink-sim/nvml.json";

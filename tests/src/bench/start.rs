@@ -2,16 +2,13 @@
 #![forbid(unsafe_code)]
 
 use crate::cluster::Cluster;
-use crate::limits;
+use crate::limits::{self, SOON};
 use crate::spec::CONTROLLER;
 use crate::wait_for;
 use anyhow::{Context as _, bail};
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
-
-/// A job begins, or is over.
-const SOON: Duration = Duration::from_secs(90);
 
 /// slurmctld has written its log.
 const LOGGED: Duration = Duration::from_secs(5);
