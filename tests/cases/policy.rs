@@ -114,6 +114,9 @@ fn settings(cluster: &Cluster) -> anyhow::Result<()> {
         ] {
             ensure!(said.matches(line).count() == 1, "{line:?} is not said once:\n{said}");
         }
+        let checked = cluster.capture(&Target::controller(), &["topology-gen", "check", "--live"])?.stdout;
+        let noted = "TopologyParam=nvlink_spam=1 (in force): no such setting";
+        ensure!(checked.contains(noted), "topology-gen check --live does not say so:\n{checked}");
         let job = submit(cluster, &["-N3"])?;
         let nodes = outcome(cluster, job)?.context("a job of 3 waits")?;
         let names: Vec<&str> = nodes.iter().map(|node| node.as_str()).collect();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! text ───────> file (shape, names, sizes) -> place (nodes, slurm.conf) -> sizes (what jobs get) ─┐
-//! slurm.conf ─> settings (the plugin's) ────────────────────────────────────────────────────────┴─> findings by line
+//! settings ───> settings (the plugin's) ────────────────────────────────────────────────────────┴─> findings by line
 //! ```
 //!
 //! All faults are found in one run. Nothing here looks anything up: what Slurm knows is given.
@@ -20,7 +20,7 @@ use fabric::Topology;
 use fabric::slurm_yaml::YamlError;
 use serde::Serialize;
 
-use crate::conf::SlurmConf;
+use crate::conf::{ClusterSettings, SlurmConf};
 use crate::site::Site;
 use crate::version::SlurmVersion;
 
@@ -70,6 +70,8 @@ pub struct Input<'a> {
     pub site: Option<&'a Site>,
     /// slurm.conf.
     pub conf: Option<&'a SlurmConf>,
+    /// The settings of the whole cluster, of a slurm.conf or in force.
+    pub settings: Option<&'a ClusterSettings>,
 }
 
 /// Everything found, by line, the worst first within a line.
@@ -131,7 +133,9 @@ pub fn check(input: &Input<'_>) -> Findings {
     }
     if let Some(conf) = input.conf {
         place::conf(conf, &seen, &names, &mut sink);
-        settings::judge(conf, &mut sink);
+    }
+    if let Some(settings) = input.settings {
+        settings::judge(settings, &mut sink);
     }
     if let Some(site) = input.site {
         place::dynamic(site, &seen, &mut sink);

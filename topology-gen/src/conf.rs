@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use fabric::{HostList, NodeName};
 
+use crate::controller::Settings;
+
 /// Deepest chain of `Include`.
 const INCLUDES_MAX: usize = 8;
 
@@ -59,17 +61,35 @@ pub struct ConfNodes {
 pub struct ConfSetting {
     /// As written.
     pub value: String,
-    /// File and line, for a message.
+    /// Where it comes from, for a message: file and line, or what the controller said.
     pub place: String,
 }
 
-/// What slurm.conf says about topologies. Of a setting that comes twice the last one counts, as in Slurm.
+/// Settings of the whole cluster that the plugin heeds. Of one that comes twice the last counts, as in Slurm.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SlurmConf {
+pub struct ClusterSettings {
     /// `TopologyParam=`.
     pub topology_param: Option<ConfSetting>,
     /// `SchedulerType=`.
     pub scheduler: Option<ConfSetting>,
+}
+
+impl ClusterSettings {
+    /// Those that a controller runs with.
+    pub fn in_force(settings: &Settings) -> Self {
+        let setting = |key: &str| {
+            let value = settings.get(key)?.to_owned();
+            Some(ConfSetting { value, place: "in force".to_owned() })
+        };
+        Self { topology_param: setting("TopologyParam"), scheduler: setting("SchedulerType") }
+    }
+}
+
+/// What slurm.conf says about topologies.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlurmConf {
+    /// What holds for the whole cluster.
+    pub settings: ClusterSettings,
     /// All partitions.
     pub partitions: Vec<ConfPartition>,
     /// The nodes that name their topology.
@@ -144,9 +164,8 @@ fn take(words: &str, place: String, defaults: &mut Defaults, conf: &mut SlurmCon
         .filter_map(|word| word.split_once('='))
         .map(|(key, value)| (key.to_ascii_lowercase(), value.trim_matches('"').to_owned()))
         .collect();
-    for (key, setting) in
-        [("topologyparam", &mut conf.topology_param), ("schedulertype", &mut conf.scheduler)]
-    {
+    let ClusterSettings { topology_param, scheduler } = &mut conf.settings;
+    for (key, setting) in [("topologyparam", topology_param), ("schedulertype", scheduler)] {
         if let Some(value) = values.remove(key) {
             *setting = Some(ConfSetting { value, place: place.clone() });
         }
@@ -208,8 +227,8 @@ mod tests {
         std::fs::write(&main, "TopologyParam=a\nTOPOLOGYPARAM=\"b,c\"\nPartitionName=a\n").unwrap();
         let conf = read(&main).unwrap();
         let place = format!("{}:2", main.display());
-        assert_eq!(conf.topology_param, Some(ConfSetting { value: "b,c".into(), place }));
-        assert_eq!((conf.scheduler, conf.partitions.len()), (None, 1));
+        assert_eq!(conf.settings.topology_param, Some(ConfSetting { value: "b,c".into(), place }));
+        assert_eq!((conf.settings.scheduler, conf.partitions.len()), (None, 1));
         std::fs::write(&main, "Include slurm.conf\n").unwrap();
         assert!(matches!(read(&main), Err(ConfError::Includes { .. })));
     }

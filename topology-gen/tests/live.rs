@@ -33,6 +33,28 @@ fn check_lists_the_running_jobs_whose_trays_would_change_their_block() {
 }
 
 #[test]
+fn check_notes_settings_in_force_that_have_no_effect() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    site.put("new.yaml", NEW);
+    site.put(
+        "settings",
+        "SchedulerType = sched/builtin\nTopologyParam = nvlink_room=16,nvlink_patience=180\n",
+    );
+    let noted = "SchedulerType=sched/builtin (in force)";
+    let done = topology_gen(&site, &["check", "new.yaml", "--live"]);
+    assert_eq!(done.status.code(), Some(0), "{}", words(&done));
+    let found = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(found.contains(noted), "{found}");
+    // What is to come counts, not what is.
+    site.put("slurm.conf", "TopologyParam=nvlink_room=16,nvlink_patience=180\n");
+    let done = topology_gen(&site, &["check", "new.yaml", "--live", "--slurm-conf", "slurm.conf"]);
+    assert_eq!(done.status.code(), Some(0), "{}", words(&done));
+    let found = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(!found.contains("SchedulerType"), "{found}");
+}
+
+#[test]
 fn each_node_of_the_controller_is_asked_by_a_command() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(dir.path());

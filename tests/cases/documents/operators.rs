@@ -85,6 +85,15 @@ pub(super) const LOOKING: &[Step] = &[
         ..STEP
     },
     Step {
+        typed: "topology-gen check --live",
+        // The cluster sets none.
+        then: |_, said| {
+            ensure!(!said.stdout.contains("TopologyParam"), "{}", said.stdout);
+            succeeds(said)
+        },
+        ..STEP
+    },
+    Step {
         typed: "scontrol show topology",
         then: |_, said| prints(said, &["BlockName=nvl-3c9b1e52-32766"]),
         ..STEP

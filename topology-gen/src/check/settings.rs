@@ -1,17 +1,17 @@
-//! The plugin's settings in slurm.conf. What is wrong with them is no fault of the file: it is noted.
+//! The plugin's settings, in slurm.conf or in force. What is wrong with them is no fault of the file: it is noted.
 #![forbid(unsafe_code)]
 
 use fabric::placement::{Rules, SETTINGS};
 
 use super::Sink;
-use crate::conf::{ConfSetting, SlurmConf};
+use crate::conf::{ClusterSettings, ConfSetting};
 
 /// The scheduler that tests jobs for a start ahead of the queue; Slurm's default (slurm.conf(5), `SchedulerType`).
 const BACKFILL: &str = "sched/backfill";
 
 /// Settings that the plugin does not know, and those without effect.
-pub(super) fn judge(conf: &SlurmConf, sink: &mut Sink) {
-    let Some(ConfSetting { value, place }) = &conf.topology_param else { return };
+pub(super) fn judge(settings: &ClusterSettings, sink: &mut Sink) {
+    let Some(ConfSetting { value, place }) = &settings.topology_param else { return };
     let mut rules = Rules::default();
     for unknown in rules.read(value) {
         let what =
@@ -30,7 +30,7 @@ pub(super) fn judge(conf: &SlurmConf, sink: &mut Sink) {
             format!("set it as well, as in nvlink_room=16,nvlink_patience={}", rules.patience),
         );
     }
-    if let Some(other) = conf.scheduler.as_ref().filter(|scheduler| scheduler.value != BACKFILL) {
+    if let Some(other) = settings.scheduler.as_ref().filter(|scheduler| scheduler.value != BACKFILL) {
         let what = format!("{setting} has no effect with SchedulerType={} ({})", other.value, other.place);
         sink.note(0, what, format!("SchedulerType={BACKFILL}, Slurm's default, or remove nvlink_patience"));
     }
@@ -44,13 +44,9 @@ mod tests {
         let setting = |value: &str| {
             (!value.is_empty()).then(|| ConfSetting { value: value.into(), place: "slurm.conf:7".into() })
         };
-        let conf = SlurmConf {
-            topology_param: setting(parameters),
-            scheduler: setting(scheduler),
-            ..SlurmConf::default()
-        };
+        let settings = ClusterSettings { topology_param: setting(parameters), scheduler: setting(scheduler) };
         let mut sink = Sink::default();
-        judge(&conf, &mut sink);
+        judge(&settings, &mut sink);
         sink.0.into_iter().map(|finding| format!("{}: {}", finding.severity, finding.what)).collect()
     }
 

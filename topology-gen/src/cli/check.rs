@@ -9,7 +9,7 @@ use super::diff::{ControllerArgs, not_answered};
 use super::{Output, read_text};
 use crate::apply::jobs_on_moved_trays;
 use crate::check::{Finding, Findings, Input, Severity, check};
-use crate::conf::{self, SlurmConf};
+use crate::conf::{self, ClusterSettings, SlurmConf};
 use crate::diff::diff;
 use crate::emit::count;
 use crate::failure::{Failure, OK, PROBLEMS};
@@ -25,12 +25,12 @@ pub(super) struct Args {
     /// Check against the nodes in the output of `scontrol show nodes --json`, - for standard input
     #[arg(long, value_name = "FILE")]
     nodes_json: Option<PathBuf>,
-    /// Check against the nodes of the running controller
+    /// Check against the nodes and settings of the running controller
     ///
-    /// And list running jobs whose trays would change their block.
+    /// And list running jobs whose trays would change their block. With --slurm-conf its settings count.
     #[arg(long, conflicts_with = "nodes_json")]
     live: bool,
-    /// Check against the partitions and nodes of this slurm.conf
+    /// Check against the partitions, nodes and settings of this slurm.conf
     #[arg(long, value_name = "FILE")]
     slurm_conf: Option<PathBuf>,
     /// Rules of this version; without it that of the node list, else of all versions from 25.05 on
@@ -52,7 +52,21 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
         None => None,
     };
     let conf = args.slurm_conf.as_deref().map(conf_of).transpose()?;
-    let input = Input { text: &text, version: args.slurm_version, site: site.as_ref(), conf: conf.as_ref() };
+    let settings = match &conf {
+        Some(conf) => Some(conf.settings.clone()),
+        None if args.live => {
+            let settings = controller.settings().map_err(|error| not_answered(&error))?;
+            Some(ClusterSettings::in_force(&settings))
+        }
+        None => None,
+    };
+    let input = Input {
+        text: &text,
+        version: args.slurm_version,
+        site: site.as_ref(),
+        conf: conf.as_ref(),
+        settings: settings.as_ref(),
+    };
     let findings = check(&input);
     if args.json {
         let text =
