@@ -50,7 +50,7 @@ pub(crate) const CASES: &[Case] = &[
 /// Where imex-prolog finds its settings.
 pub(crate) const SETTINGS: &str = "/etc/slurm-nvlink/imex.toml";
 /// Waits of a few seconds, where the defaults suit hardware.
-const SHORT: &str = "[deadlines]\nready_seconds = 5\npeer_absent_seconds = 2\npeer_lost_seconds = 2\ncontrol_call_seconds = 1\n";
+const SHORT: &str = "[deadlines]\nready_seconds = 12\npeer_absent_seconds = 4\npeer_lost_seconds = 4\ncontrol_call_seconds = 3\n";
 /// The tray that is at fault.
 const SICK: &str = "r01n03";
 

@@ -7,7 +7,8 @@ use libtest_mimic::{Failed, Trial};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
-pub(crate) const QUICK: &str = "[deadlines]\nready_seconds = 6\ncontrol_call_seconds = 1\nstop_seconds = 1\n";
+pub(crate) const QUICK: &str =
+    "[deadlines]\nready_seconds = 10\ncontrol_call_seconds = 3\nstop_seconds = 1\n";
 
 pub(crate) type Case = fn() -> Result<()>;
 

@@ -85,7 +85,7 @@ mod tests {
         let begun = Instant::now();
         let error = endpoint.ask(Duration::from_millis(50)).unwrap_err();
         assert_eq!(error_code(&error), DEADLINE_EXCEEDED);
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
