@@ -141,7 +141,7 @@ pub fn ask_slurm(slurm: &Slurm, conf: &Path, job: JobId) -> Result<String, Strin
     match requeue().or_else(|_| requeue()) {
         Ok(()) => Ok("requeued and held it".to_owned()),
         Err(requeue) => match run(&slurm.scancel, &[&id]) {
-            Ok(()) => Ok(format!("cancelled it, since it cannot be requeued: {requeue}")),
+            Ok(()) => Ok(format!("told Slurm to cancel it, as it was not requeued: {requeue}")),
             Err(cancel) => Err(format!("{requeue}; {cancel}")),
         },
     }
@@ -272,7 +272,7 @@ mod tests {
         );
         assert_eq!(ask(&slurm(&second, "exit 1")).unwrap(), "requeued and held it");
         let cancelled = ask(&slurm("echo Batch only >&2; exit 1", "[ \"$*\" = 17 ]")).unwrap();
-        assert!(cancelled.starts_with("cancelled it, since it cannot be requeued: "), "{cancelled}");
+        assert!(cancelled.starts_with("told Slurm to cancel it, as it was not requeued: "), "{cancelled}");
         assert!(
             cancelled.ends_with("scontrol requeuehold Incomplete 17: \"Batch only\" (exit status: 1)"),
             "{cancelled}"
