@@ -212,6 +212,11 @@ fn patience(cluster: &Cluster) -> anyhow::Result<()> {
         cluster.wait_ended(job, SOON)?;
         Ok(())
     };
+    // Seconds from when it could have started.
+    let waited = |job: JobId| {
+        let shown = cluster.ctl(&["scontrol", "show", "job", &job.to_string()])?;
+        seconds_between(&shown, "EligibleTime", "StartTime")
+    };
     with_param(cluster, "nvlink_room=2,nvlink_patience=1", || {
         let said = log(cluster, from)?;
         ensure!(said.matches("nvlink_patience=1: ").count() == 1, "the setting is not said once:\n{said}");
@@ -224,11 +229,12 @@ fn patience(cluster: &Cluster) -> anyhow::Result<()> {
         is_held(preferred)?;
         cluster.ctl(&["scontrol", "update", &format!("jobid={preferred}"), "priority=4294967000"])?;
         cluster.wait_running(preferred, SOON)?;
+        let seconds = waited(preferred)?;
+        ensure!(seconds < 60, "the one ahead waited {seconds} s, until its own patience was over");
         cluster.cancel(preferred)?;
         cluster.wait_running(held, Duration::from_secs(120))?;
-        let shown = cluster.ctl(&["scontrol", "show", "job", &held.to_string()])?;
-        let waited = seconds_between(&shown, "EligibleTime", "StartTime")?;
-        ensure!((60..120).contains(&waited), "it waited {waited} s:\n{shown}");
+        let seconds = waited(held)?;
+        ensure!((60..120).contains(&seconds), "it waited {seconds} s");
         is_held(held)?;
         // Nobody waits behind a job that runs.
         let behind = submit(cluster, &["-N1", "--time=90"])?;
@@ -236,6 +242,11 @@ fn patience(cluster: &Cluster) -> anyhow::Result<()> {
         cluster.cancel(first)?;
         cluster.wait_running(large, SOON)?;
         cluster.wait_running(behind, SOON)?;
+        let seconds = waited(behind)?;
+        ensure!(
+            seconds < 60,
+            "it waited {seconds} s, until its own patience was over, behind a job that runs"
+        );
         clear(cluster, "")?;
         // Nor behind one that was cancelled, or in racks where the one ahead cannot start, as it asks for a feature that they
         // lack.

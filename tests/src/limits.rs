@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 /// What is done in seconds on an idle machine: a job begins, or is over and its trays are clean; a line is in a log.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(90);
 /// The supervisor has made all namespaces and all daemons said that they are ready.
 pub const BOOT: Duration = Duration::from_secs(120);
 /// One Slurm daemon says that it is ready. Long, because a slurmd that misses slurmctld tries again after 10 s.

@@ -356,13 +356,7 @@ fn sound(
     site: &Site,
     watch: &mut Watch<'_>,
 ) -> Result<Vec<Topology>, Vec<Finding>> {
-    let found = check(&Input {
-        text,
-        version: None,
-        site: Some(site),
-        conf: order.conf,
-        settings: order.conf.map(|conf| &conf.settings),
-    });
+    let found = check(&Input { text, version: None, site: Some(site), conf: order.conf, in_force: None });
     let bar = if order.accept_wrong { Severity::Fatal } else { Severity::Wrong };
     match (found.topologies, found.list.iter().any(|finding| finding.severity <= bar)) {
         (Some(topologies), false) => {

@@ -70,8 +70,8 @@ pub struct Input<'a> {
     pub site: Option<&'a Site>,
     /// slurm.conf.
     pub conf: Option<&'a SlurmConf>,
-    /// The settings of the whole cluster, of a slurm.conf or in force.
-    pub settings: Option<&'a ClusterSettings>,
+    /// The settings in force; those of slurm.conf count where it is given.
+    pub in_force: Option<&'a ClusterSettings>,
 }
 
 /// Everything found, by line, the worst first within a line.
@@ -134,7 +134,7 @@ pub fn check(input: &Input<'_>) -> Findings {
     if let Some(conf) = input.conf {
         place::conf(conf, &seen, &names, &mut sink);
     }
-    if let Some(settings) = input.settings {
+    if let Some(settings) = input.conf.map(|conf| &conf.settings).or(input.in_force) {
         settings::judge(settings, &mut sink);
     }
     if let Some(site) = input.site {

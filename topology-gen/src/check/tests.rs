@@ -181,9 +181,7 @@ fn blocks_are_checked_against_slurms_nodes_and_configuration() {
     .unwrap();
     let conf = conf::read(&path).unwrap();
     let text = sized("[4]") + "      - {block: c, nodes: 'zz[1-2]'}\n";
-    let settings = Some(&conf.settings);
-    let findings =
-        check(&Input { text: &text, site: Some(&site), conf: Some(&conf), settings, version: None });
+    let findings = check(&Input { text: &text, site: Some(&site), conf: Some(&conf), ..Input::default() });
     let told: Vec<String> =
         told(&findings).iter().map(|line| line.replace(path.to_str().unwrap(), "CONF")).collect();
     assert_eq!(

@@ -52,20 +52,18 @@ pub(super) fn run(args: &Args, output: &mut Output<'_>) -> Result<u8, Failure> {
         None => None,
     };
     let conf = args.slurm_conf.as_deref().map(conf_of).transpose()?;
-    let settings = match &conf {
-        Some(conf) => Some(conf.settings.clone()),
-        None if args.live => {
-            let settings = controller.settings().map_err(|error| not_answered(&error))?;
-            Some(ClusterSettings::in_force(&settings))
-        }
-        None => None,
+    let in_force = if args.live && conf.is_none() {
+        let settings = controller.settings().map_err(|error| not_answered(&error))?;
+        Some(ClusterSettings::in_force(&settings))
+    } else {
+        None
     };
     let input = Input {
         text: &text,
         version: args.slurm_version,
         site: site.as_ref(),
         conf: conf.as_ref(),
-        settings: settings.as_ref(),
+        in_force: in_force.as_ref(),
     };
     let findings = check(&input);
     if args.json {
